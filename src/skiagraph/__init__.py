@@ -1,0 +1,1 @@
+"""skiagraph: reports to chest radiographs, with masks, edits and evidence."""

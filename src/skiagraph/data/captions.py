@@ -1,0 +1,249 @@
+"""Captions that say what is in view and where, so that words carry information.
+
+A radiograph's facts (labels, patient, measured and localised appearance) become short phrases in the language of
+reports; a caption is a random selection of them in random order. Every phrase names the region it speaks of, which
+is what attention to its words is checked and trained against.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from skiagraph.data.anatomy import SIDES, ZONES, Regions
+from skiagraph.data.datasets import Record
+from skiagraph.data.reports import Finding, Report
+
+OPAQUE, DENSE, CLEAR = 1.5, 3.0, 0.7
+"""Standard scores of zone density: an opacity from the first, a dense one from the second, clear below the third."""
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something true of a picture: a key of `WORDINGS`, values for its blanks, and the region it speaks of."""
+
+    key: str
+    side: str = ""
+    zone: str = ""
+    region: str | None = None
+    always: bool = False
+
+
+WORDINGS: Mapping[str, Sequence[str]] = {
+    "view AP": ["AP view", "portable AP view", "AP portable view"],
+    "view PA": ["PA view", "frontal PA view"],
+    "child": ["child", "pediatric patient", "young child"],
+    "adult": ["adult", "adult patient"],
+    "male": ["male"],
+    "female": ["female"],
+    "normal": ["normal chest", "no acute disease", "no finding", "normal chest radiograph"],
+    "pneumonia": ["{side} {zone} pneumonia", "pneumonia in the {side} {zone} zone", "{zone} {side} pneumonia"],
+    "infiltration": ["{side} {zone} infiltrate", "infiltration in the {side} {zone} zone"],
+    "consolidation": ["{side} {zone} consolidation", "consolidation in the {side} {zone} zone"],
+    "effusion": ["{side} pleural effusion", "pleural effusion on the {side}"],
+    "large effusion": ["large {side} pleural effusion", "large {side} effusion"],
+    "atelectasis": ["{side} {zone} atelectasis", "atelectasis in the {side} {zone} zone"],
+    "edema": ["pulmonary edema", "edema"],
+    "cardiomegaly": ["cardiomegaly", "enlarged heart", "heart is enlarged"],
+    "pneumothorax": ["{side} pneumothorax"],
+    "nodule": ["nodule", "lung nodule", "pulmonary nodule"],
+    "mass": ["mass", "lung mass"],
+    "pleural_thickening": ["pleural thickening"],
+    "fibrosis": ["fibrosis", "pulmonary fibrosis"],
+    "emphysema": ["emphysema"],
+    "hernia": ["hiatal hernia", "hernia"],
+    "covid19": ["covid-19", "covid-19 pneumonia"],
+    "opacity": ["opacity in the {side} {zone} zone", "{side} {zone} zone opacity", "{side} {zone} opacity"],
+    "dense opacity": ["dense opacity in the {side} {zone} zone", "dense {side} {zone} zone opacity"],
+    "lung opacity": ["opacity in the {side} lung", "{side} lung opacity"],
+    "bilateral opacity": ["bilateral opacities", "opacity in both lungs"],
+    "clear lung": ["clear {side} lung", "{side} lung is clear"],
+    "clear lungs": ["clear lungs", "lungs are clear", "both lungs are clear"],
+    "hyperinflation": ["hyperinflated lungs", "large lung volumes"],
+    "low volumes": ["low lung volumes", "small lungs"],
+    "smaller lung": ["volume loss in the {side} lung", "smaller {side} lung"],
+    "normal heart": ["normal heart size", "heart size is normal"],
+    "crop": ["close-up", "detail"],
+    "shown": ["{side} lung", "{side} lung in view"],
+    "shown heart": ["heart", "heart in view"],
+    "shown zone": ["{side} {zone} zone"],
+}
+"""Phrasings of every fact; blanks without a value vanish."""
+
+SIDED = ("pneumonia", "infiltration", "consolidation", "effusion", "atelectasis")
+"""Findings that look like an opacity, which therefore take the side and zone of a one-sided measured one."""
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """A piece of a caption and the region of the picture it speaks of, if any."""
+
+    text: str
+    region: str | None = None
+
+
+def facts_of(record: Record, scores: Mapping[str, float]) -> list[Fact]:
+    """Facts of one full-view radiograph.
+
+    Args:
+        record: labels, view, age and sex.
+        scores: standard scores from `skiagraph.data.measure.standard_scores`.
+    """
+    appearance = _appearance(scores)
+    return _patient(record) + [_labelled(label, scores) for label in sorted(record.labels)] + appearance
+
+
+def facts_in_crop(facts: Sequence[Fact], visible: Mapping[str, float]) -> list[Fact]:
+    """Facts of a crop: those of regions still in view, and which organs and zones these are.
+
+    Args:
+        facts: facts of the full view.
+        visible: region name to the share of it that lies inside the crop.
+    """
+    kept = [f for f in facts if f.key in ("child", "adult") or (f.region and visible.get(f.region, 0.0) > 0.6)]
+    shown = [Fact("crop", always=True)]
+    shown += [Fact("shown", side=s, region=f"{s} lung") for s in SIDES if visible.get(f"{s} lung", 0.0) > 0.4]
+    shown += [Fact("shown heart", region="heart")] if visible.get("heart", 0.0) > 0.5 else []
+    zones = [(s, z) for s in SIDES for z in ZONES if visible.get(f"{s} {z} zone", 0.0) > 0.7]
+    shown += [Fact("shown zone", side=s, zone=z, region=f"{s} {z} zone") for s, z in zones]
+    return shown + kept
+
+
+def compose(facts: Sequence[Fact], rng: random.Random, dropout: float) -> list[Phrase]:
+    """A random caption: facts dropped with probability `dropout`, worded at random, in random order."""
+    kept = [f for f in facts if f.always or rng.random() >= dropout]
+    rng.shuffle(kept)
+    return [Phrase(word(f, rng.choice(WORDINGS[f.key])), f.region) for f in kept]
+
+
+def caption_text(phrases: Sequence[Phrase]) -> str:
+    """Phrases as one prompt."""
+    return ". ".join(p.text for p in phrases)
+
+
+def word(fact: Fact, wording: str) -> str:
+    """One wording with the fact's side and zone filled in; an opacity without a zone loses the words around it."""
+    text = wording.format(side=fact.side, zone=fact.zone)
+    if not fact.zone:
+        text = text.replace(" zone", "" if not fact.side else " lung")
+    if not fact.side:
+        text = text.split(" in the ")[0].split(" on the ")[0]
+    return " ".join(text.split())
+
+
+def report_prompt(report: Report) -> str:
+    """A report in the words the shipped model was trained on: findings that are present, view, age group and sex.
+
+    Absent findings are left out, for a denoiser does not understand "no"; a report without any present finding that
+    calls itself normal, or only denies findings, becomes a normal chest.
+    """
+    facts = [_stated(f) for f in report.findings if f.present and (f.name in WORDINGS or f.name in _SYNONYMS)]
+    if not facts and (report.normal or report.absent()):
+        facts = [Fact("normal"), Fact("clear lungs", region="lungs")]
+    facts += _stated_patient(report)
+    return caption_text([Phrase(word(f, WORDINGS[f.key][0]), f.region) for f in facts])
+
+
+_SYNONYMS = {"hyperinflation": "hyperinflation", "granuloma": "nodule"}
+
+
+def _stated(finding: Finding) -> Fact:
+    name = _SYNONYMS.get(finding.name, finding.name)
+    side = finding.side if finding.side in SIDES else ""
+    zone = finding.zones[0] if finding.zones and side else ""
+    if name == "opacity" and not side:
+        return Fact("bilateral opacity", region="lungs")
+    if name == "opacity" and not zone:
+        return Fact("lung opacity", side=side)
+    if name == "effusion" and finding.severity == "large":
+        name = "large effusion"
+    if name == "opacity" and finding.severity == "large":
+        name = "dense opacity"
+    if finding.side == "bilateral":
+        side = "bilateral"
+    return Fact(name, side=side, zone=zone)
+
+
+def _stated_patient(report: Report) -> list[Fact]:
+    view = [Fact(f"view {report.view}")] if report.view in ("AP", "PA") else []
+    group = [Fact(report.age_group)] if report.age_group else []
+    return view + group + ([Fact(report.sex)] if report.sex else [])
+
+
+def _patient(record: Record) -> list[Fact]:
+    facts = [] if record.is_child is None else [Fact("child" if record.is_child else "adult")]
+    if record.view in ("AP", "PA"):
+        facts.append(Fact(f"view {record.view}"))
+    return facts + ([Fact(record.sex)] if record.sex else [])
+
+
+def _labelled(label: str, scores: Mapping[str, float]) -> Fact:
+    """A dataset label; one that looks like an opacity takes the place of the only side that is opaque."""
+    if label == "cardiomegaly":
+        return Fact(label, region="heart")
+    if label not in SIDED:
+        return Fact(label, region="lungs" if label == "edema" else None)
+    densest = {s: max(ZONES, key=lambda z, s=s: _density(scores, s, z)) for s in SIDES}
+    if label == "effusion":
+        densest = dict.fromkeys(SIDES, "lower")
+    opaque = [s for s in SIDES if _density(scores, s, densest[s]) > OPAQUE]
+    if len(opaque) == 2:
+        return Fact(label, side="bilateral", region="lungs")
+    if not opaque:
+        return Fact(label)
+    side, zone = opaque[0], densest[opaque[0]]
+    if label == "effusion" and _density(scores, side, "mid") > DENSE:
+        return Fact("large effusion", side=side, region=f"{side} lung")
+    return Fact(label, side=side, zone=zone, region=f"{side} {zone} zone")
+
+
+def _density(scores: Mapping[str, float], side: str, zone: str) -> float:
+    return scores[f"density {side} {zone} zone"]
+
+
+def _appearance(scores: Mapping[str, float]) -> list[Fact]:
+    facts = _opacities(scores)
+    if scores["lung height"] > 1.3:
+        facts.append(Fact("hyperinflation", region="lungs"))
+    if scores["lung height"] < -1.3:
+        facts.append(Fact("low volumes", region="lungs"))
+    if abs(scores["area ratio"]) > 1.8:
+        facts.append(_sided("smaller lung", "left" if scores["area ratio"] > 0 else "right"))
+    if max(_density(scores, s, "lower") for s in SIDES) < OPAQUE:
+        if scores["heart width"] > 1.5:
+            facts.append(Fact("cardiomegaly", region="heart"))
+        elif abs(scores["heart width"]) < 1:
+            facts.append(Fact("normal heart", region="heart"))
+    return facts
+
+
+def _opacities(scores: Mapping[str, float]) -> list[Fact]:
+    opaque = {s: [z for z in ZONES if _density(scores, s, z) > OPAQUE] for s in SIDES}
+    clear = [s for s in SIDES if max(_density(scores, s, z) for z in ZONES) < CLEAR]
+    if len(clear) == 2:
+        return [Fact("clear lungs", region="lungs"), *(_sided("clear lung", s) for s in SIDES)]
+    facts = [_sided("clear lung", s) for s in clear]
+    if all(len(zones) >= 2 for zones in opaque.values()):
+        facts.append(Fact("bilateral opacity", region="lungs"))
+    for side, zones in opaque.items():
+        if len(zones) == len(ZONES):
+            facts.append(_sided("lung opacity", side))
+        for zone in zones:
+            key = "dense opacity" if _density(scores, side, zone) > DENSE else "opacity"
+            facts.append(Fact(key, side=side, zone=zone, region=f"{side} {zone} zone"))
+    return facts
+
+
+def _sided(key: str, side: str) -> Fact:
+    return Fact(key, side=side, region=f"{side} lung")
+
+
+def visible_shares(regions: Regions, box: tuple[int, int, int, int]) -> dict[str, float]:
+    """Share of each region inside a crop (top, bottom, left, right), ends exclusive."""
+    top, bottom, left, right = box
+    return {
+        name: float(mask[top:bottom, left:right].sum() / max(1, np.count_nonzero(mask))) for name, mask in regions.items()
+    }

@@ -1,0 +1,230 @@
+"""Chest X-ray folders as lists of records with patient-wise splits.
+
+A reader turns one public dataset's folder into `Record`s; the split of every patient is stored as a file in
+`data/splits`, so two machines train and test on the same people. Nothing here decodes an image.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from skiagraph.errors import DataError
+
+LABELS = (
+    "normal",
+    "pneumonia",
+    "infiltration",
+    "consolidation",
+    "effusion",
+    "atelectasis",
+    "edema",
+    "cardiomegaly",
+    "pneumothorax",
+    "nodule",
+    "mass",
+    "pleural_thickening",
+    "fibrosis",
+    "emphysema",
+    "hernia",
+    "covid19",
+)
+"""Finding names every dataset is mapped to; `normal` stands for a stated absence of findings."""
+
+CHILD_BELOW = 15.0
+"""Age in years under which a patient is called a child; in between lies no dataset's cohort."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One radiograph of one patient.
+
+    `labels` is empty where the dataset names no finding (unknown, which is not `normal`). `mask` is the drawn lung
+    mask if there is one; `mask_trusted` says whether its pairing with the image is certain.
+    """
+
+    dataset: str
+    path: Path
+    patient: str
+    split: str
+    labels: frozenset[str] = frozenset()
+    view: str | None = None
+    age: float | None = None
+    sex: str | None = None
+    mask: Path | None = None
+    mask_trusted: bool = False
+    detail: str = ""
+
+    @property
+    def key(self) -> str:
+        """Name that is unique over all datasets and stable over machines."""
+        return f"{self.dataset}/{self.path.name}"
+
+    @property
+    def is_child(self) -> bool | None:
+        """True under `CHILD_BELOW` years, None where the age is unknown."""
+        return None if self.age is None else self.age < CHILD_BELOW
+
+
+def data_root(root: str | Path | None = None) -> Path:
+    """Folder that holds the dataset folders: `root`, else `$SKIAGRAPH_DATA`.
+
+    Raises:
+        DataError: neither is given, or the folder does not exist.
+    """
+    chosen = root or os.environ.get("SKIAGRAPH_DATA")
+    if not chosen:
+        raise DataError("no data folder given; set SKIAGRAPH_DATA or the recipe's data.root")
+    path = Path(chosen).expanduser()
+    if not path.is_dir():
+        raise DataError(f"data folder {path} does not exist; set SKIAGRAPH_DATA or the recipe's data.root")
+    return path
+
+
+def load_records(
+    names: Iterable[str], root: str | Path | None = None, *, splits: Iterable[str] | None = None
+) -> list[Record]:
+    """Records of the named datasets, in a fixed order.
+
+    Args:
+        names: keys of `READERS`.
+        root: folder with one sub-folder per dataset; see `data_root`.
+        splits: keep only these of "train", "val", "test"; all where None.
+
+    Raises:
+        DataError: unknown dataset, missing folder or index, or an image the index names but the folder lacks.
+    """
+    base = data_root(root)
+    wanted = None if splits is None else set(splits)
+    records: list[Record] = []
+    for name in names:
+        if name not in READERS:
+            raise DataError(f"unknown dataset {name!r}; known: {', '.join(sorted(READERS))}")
+        records += [r for r in READERS[name](base / name) if wanted is None or r.split in wanted]
+    return records
+
+
+@cache
+def patient_splits(dataset: str) -> dict[str, str]:
+    """Stored split ("train", "val" or "test") of every patient of a dataset."""
+    text = files("skiagraph.data").joinpath("splits", f"{dataset}.csv").read_text(encoding="utf-8")
+    return {row["patient"]: row["split"] for row in csv.DictReader(text.splitlines())}
+
+
+def read_kermany(folder: Path) -> list[Record]:
+    """Paediatric frontal radiographs (Kermany et al. 2018) with drawn lung masks; patients are 1 to 5 years old."""
+    return [
+        Record(
+            dataset="kermany_pneumonia",
+            path=_existing(folder / "images" / row["file"]),
+            patient=row["patient"],
+            split=_split("kermany_pneumonia", row["patient"]),
+            labels=frozenset({"normal"} if row["label"] == "normal" else {"pneumonia"}),
+            view="AP",
+            age=3.0,
+            mask=folder / "masks" / row["mask"] if row["mask"] else None,
+            mask_trusted=row["match"] == "strong",
+            detail=row["label"],
+        )
+        for row in _rows(folder / "index.csv")
+    ]
+
+
+def read_nih(folder: Path) -> list[Record]:
+    """NIH ChestX-ray14 subset (Wang et al. 2017): 14 findings, age, sex and view."""
+    return [
+        Record(
+            dataset="nih_chestxray14",
+            path=_existing(folder / "images" / row["file"]),
+            patient=row["Patient ID"],
+            split=_split("nih_chestxray14", row["Patient ID"]),
+            labels=frozenset(_nih_label(name) for name in row["Finding Labels"].split("|")),
+            view=row["View Position"],
+            age=float(row["Patient Age"]),
+            sex={"M": "male", "F": "female"}[row["Patient Gender"]],
+        )
+        for row in _rows(folder / "labels.csv")
+    ]
+
+
+def read_hannover(folder: Path) -> list[Record]:
+    """COVID-19 Image Repository of Hannover Medical School: adults, views and sex, no finding labels but COVID-19."""
+    return [
+        Record(
+            dataset="hannover_covid19",
+            path=_image(folder / "images", row["image_id"]),
+            patient=row["patient_id"],
+            split=_split("hannover_covid19", row["patient_id"]),
+            labels=frozenset({"covid19"}),
+            view=row["projection"].upper(),
+            age=50.0,
+            sex={"m": "male", "f": "female"}.get(row["sex"]),
+        )
+        for row in _rows(folder / "data.csv")
+    ]
+
+
+def read_covid_ccby(folder: Path) -> list[Record]:
+    """CC BY part of the COVID-19 chest X-ray collection (Cohen et al. 2020): adults, 83 lung masks, test only.
+
+    Most images also stand in the Hannover repository; its stored split keeps those patients out of training.
+    """
+    return [
+        Record(
+            dataset="covid_chestxray_ccby",
+            path=_existing(folder / "images" / row["file"]),
+            patient=row["patientid"],
+            split="test",
+            labels=frozenset({"covid19"} if row["finding"] == "COVID-19" else ()),
+            view="PA" if row["view"].startswith("PA") else "AP",
+            age=float(row["age"]) if row["age"] else None,
+            sex={"M": "male", "F": "female"}.get(row["sex"]),
+            mask=folder / "masks" / row["mask"] if row["mask"] else None,
+            mask_trusted=bool(row["mask"]),
+        )
+        for row in _rows(folder / "metadata.csv")
+    ]
+
+
+READERS: dict[str, Callable[[Path], list[Record]]] = {
+    "kermany_pneumonia": read_kermany,
+    "nih_chestxray14": read_nih,
+    "hannover_covid19": read_hannover,
+    "covid_chestxray_ccby": read_covid_ccby,
+}
+
+
+def _nih_label(name: str) -> str:
+    return "normal" if name == "No Finding" else name.lower()
+
+
+def _split(dataset: str, patient: str) -> str:
+    try:
+        return patient_splits(dataset)[patient]
+    except KeyError:
+        raise DataError(f"{dataset}: patient {patient!r} is in no stored split; is this the expected release?") from None
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        raise DataError(f"{path} is missing; the dataset's folder needs it")
+    with open(path, encoding="utf-8", errors="replace", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise DataError(f"{path} is named in the index but missing; copy the dataset again")
+    return path
+
+
+def _image(folder: Path, stem: str) -> Path:
+    for suffix in (".jpg", ".png", ".jpeg"):
+        if (folder / f"{stem}{suffix}").is_file():
+            return folder / f"{stem}{suffix}"
+    raise DataError(f"{folder / stem}.jpg is named in the index but missing; copy the dataset again")

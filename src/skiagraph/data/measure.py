@@ -1,0 +1,108 @@
+"""What can be measured on a frontal radiograph with its lung masks: density per zone, lung size, heart width.
+
+Raw measures depend on exposure and age, so they are read as standard scores against the normal cohort of the same kind
+of patient and view.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from skiagraph.data.anatomy import SIDES, ZONES, Regions
+
+Measures = Mapping[str, float]
+Cohorts = Mapping[str, Mapping[str, tuple[float, float]]]
+"""Cohort name to measure name to (mean, standard deviation)."""
+
+MEASURE_NAMES = (
+    *(f"density {side} {zone} zone" for side in SIDES for zone in ZONES),
+    "lung height",
+    "area ratio",
+    "heart width",
+)
+
+
+def measure(pixels: np.ndarray, regions: Regions) -> dict[str, float]:
+    """Raw measures of one radiograph.
+
+    Args:
+        pixels: float (H, W) in [0, 1], bright = dense.
+        regions: from `skiagraph.data.anatomy.regions_of`, bool (H, W).
+
+    Returns:
+        `MEASURE_NAMES` to: density, the zone's median between the 5th (0) and 95th (1) percentile of the thorax's box;
+        lung height as a share of the picture; log ratio of right to left lung area; heart width as a share of the
+        thorax's (a cardiothoracic ratio where the heart's border can be seen).
+    """
+    thorax = _thorax(pixels, regions["lungs"])
+    low, high = np.percentile(thorax, [5, 95])
+    span = max(float(high - low), 1e-3)
+    values = {
+        f"density {side} {zone} zone": float((_median(pixels, regions[f"{side} {zone} zone"], low) - low) / span)
+        for side in SIDES
+        for zone in ZONES
+    }
+    rows = np.flatnonzero(regions["lungs"].any(axis=1))
+    values["lung height"] = (rows[-1] - rows[0] + 1) / pixels.shape[0]
+    values["area ratio"] = float(np.log(regions["right lung"].sum() / regions["left lung"].sum()))
+    values["heart width"] = _heart_width(pixels, regions, threshold=low + 0.6 * span)
+    return values
+
+
+def fit_cohorts(measured: Iterable[tuple[str, Measures]]) -> dict[str, dict[str, tuple[float, float]]]:
+    """Mean and standard deviation of every measure per cohort, from (cohort, measures) of normal radiographs."""
+    collected: dict[str, list[list[float]]] = defaultdict(list)
+    for cohort, values in measured:
+        collected[cohort].append([values[name] for name in MEASURE_NAMES])
+    return {
+        cohort: {
+            name: (float(column.mean()), max(float(column.std()), 1e-3))
+            for name, column in zip(MEASURE_NAMES, np.array(rows).T, strict=True)
+        }
+        for cohort, rows in collected.items()
+    }
+
+
+def standard_scores(values: Measures, cohort: Mapping[str, tuple[float, float]]) -> dict[str, float]:
+    """Measures in standard deviations from the cohort's mean."""
+    return {name: (values[name] - cohort[name][0]) / cohort[name][1] for name in MEASURE_NAMES}
+
+
+def cohort_name(is_child: bool | None, view: str | None, known: Sequence[str] | None = None) -> str:
+    """"child", "adult AP" or "adult PA"; an unknown age counts as adult, an unknown view as PA.
+
+    Where `known` lacks the name, the first of `known` that begins alike, else the first of all.
+    """
+    name = "child" if is_child else f"adult {view if view == 'AP' else 'PA'}"
+    if known is None or name in known:
+        return name
+    return next((k for k in known if k.split()[0] == name.split()[0]), next(iter(known)))
+
+
+def _thorax(pixels: np.ndarray, lungs: np.ndarray) -> np.ndarray:
+    rows, columns = np.flatnonzero(lungs.any(axis=1)), np.flatnonzero(lungs.any(axis=0))
+    return pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def _median(pixels: np.ndarray, zone: np.ndarray, empty: float) -> float:
+    return float(np.median(pixels[zone])) if zone.any() else float(empty)
+
+
+def _heart_width(pixels: np.ndarray, regions: Regions, threshold: float) -> float:
+    """Width of the dense strip around the midline in the third quarter of the thorax's height, over its width."""
+    lungs = regions["lungs"]
+    rows, columns = np.flatnonzero(lungs.any(axis=1)), np.flatnonzero(lungs.any(axis=0))
+    height, width = rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1
+    right_edge = np.flatnonzero(regions["right lung"].any(axis=0))[-1]
+    left_edge = np.flatnonzero(regions["left lung"].any(axis=0))[0]
+    midline = int((right_edge + left_edge) // 2)
+    widths = []
+    for row in range(rows[0] + height // 2, rows[0] + (3 * height) // 4):
+        clear = np.flatnonzero(pixels[row] < threshold)
+        start = clear[clear < midline].max(initial=columns[0] - 1)
+        end = clear[clear > midline].min(initial=columns[-1] + 1)
+        widths.append(end - start - 1)
+    return float(np.percentile(widths, 90) / width) if widths else 0.5

@@ -1,0 +1,73 @@
+"""Records to tensors in memory, and random batches of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from rich.progress import track
+from torch import Generator, Tensor
+
+from skiagraph.data.datasets import Record, load_records
+from skiagraph.data.images import read_radiograph, square
+from skiagraph.errors import DataError
+from skiagraph.training.recipe import DataConfig
+
+
+def records_of(data: DataConfig, split: str) -> list[Record]:
+    """The records of one split that a recipe trains or validates on; never empty."""
+    records = load_records(data.datasets, data.root, splits=[split])[: data.limit]
+    if not records:
+        raise DataError(f"no {split} images in {', '.join(data.datasets)}")
+    return records
+
+
+def load_images(records: Sequence[Record], size: int, fit: str) -> Tensor:
+    """All images as one uint8 tensor (n, 1, size, size)."""
+    images = torch.empty(len(records), 1, size, size, dtype=torch.uint8)
+    for index, record in enumerate(track(records, "reading images", transient=True)):
+        pixels = square(read_radiograph(record.path).pixels, size, fit=fit)
+        images[index, 0] = torch.from_numpy(np.round(pixels * 255).astype(np.uint8))
+    return images
+
+
+def to_model_range(images: Tensor) -> Tensor:
+    """uint8 (n, c, h, w) to float32 in [-1, 1], the range of every network here."""
+    return images.float() / 127.5 - 1
+
+
+def random_indices(count: int, size: int, generator: Generator, weights: Tensor | None = None) -> Tensor:
+    """`size` indices below `count`, drawn with replacement, by `weights` where given."""
+    if weights is None:
+        return torch.randint(count, (size,), generator=generator)
+    return torch.multinomial(weights, size, replacement=True, generator=generator)
+
+
+def random_affine(batch: int, generator: Generator, *, rotate: float, zoom: float, shift: float) -> Tensor:
+    """Sampling grids' matrices (batch, 2, 3): rotation in degrees, zoom as a share, shift as a share of the side."""
+
+    def uniform(limit: float) -> Tensor:
+        return (torch.rand(batch, generator=generator) * 2 - 1) * limit
+
+    angle, scale = torch.deg2rad(uniform(rotate)), 1 + uniform(zoom)
+    cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
+    dx, dy = uniform(2 * shift), uniform(2 * shift)
+    return torch.stack([torch.stack([cos, -sin, dx], 1), torch.stack([sin, cos, dy], 1)], 1)
+
+
+def warp(images: Tensor, matrices: Tensor, mode: str = "bilinear", padding: str = "border") -> Tensor:
+    """Float images (n, c, h, w) moved by `random_affine` matrices; outside, the border repeats or zeros stand."""
+    grid = F.affine_grid(matrices, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, mode=mode, padding_mode=padding, align_corners=False)
+
+
+def random_intensity(images: Tensor, generator: Generator, *, contrast: float, brightness: float, gamma: float) -> Tensor:
+    """Per-image contrast, brightness and gamma changes of images in [-1, 1]; clipped to that range."""
+
+    def uniform(limit: float) -> Tensor:
+        return ((torch.rand(len(images), generator=generator) * 2 - 1) * limit)[:, None, None, None].to(images.device)
+
+    curved = ((images + 1) / 2).clamp(0, 1) ** torch.exp(uniform(gamma)) * 2 - 1
+    return (curved * (1 + uniform(contrast)) + uniform(brightness)).clamp(-1, 1)

@@ -1,0 +1,290 @@
+"""The one training loop: accelerate, EMA, atomic checkpoints and resumption that is exact.
+
+All randomness of a step comes from a generator seeded with (recipe seed, micro-step, process), so a resumed run draws
+what the uninterrupted one would have drawn, and a checkpoint needs no random-number state.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from diffusers.training_utils import EMAModel
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Generator, Tensor, nn
+
+from skiagraph.errors import RecipeError
+from skiagraph.files import atomic_path
+from skiagraph.training.recipe import OptimConfig, Recipe
+
+SEED_STRIDE = 1_000_003
+"""Keeps the random streams of neighbouring recipe seeds apart for the first million micro-steps."""
+
+
+class Task(Protocol):
+    """What is trained: a model, its loss on a batch drawn by a generator, its checks and its export."""
+
+    model: nn.Module
+
+    def to(self, device: torch.device) -> None:
+        """Move what the task holds besides `model`."""
+
+    def loss(self, model: nn.Module, batch_size: int, generator: Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Scalar loss and its parts for the log; draws the batch and every random number from the CPU `generator`."""
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Measures on the validation split, with the averaged weights."""
+
+    def export(self, model: nn.Module, folder: Path) -> None:
+        """Write the finished model, averaged weights, to `folder`."""
+
+
+class Interrupted(Exception):
+    """Training was asked to stop and has written a checkpoint."""
+
+
+def train(recipe: Recipe, task: Task, output: str | Path, *, quiet: bool = False) -> Path:
+    """Train until the recipe's last step; continue from `output/checkpoint` where one exists.
+
+    Writes `checkpoint/` (weights, averaged weights, optimiser moments, step), `log.jsonl`, TensorBoard events and, at the
+    end, the exported model in `output/model`, whose path is returned.
+
+    Raises:
+        RecipeError: the checkpoint belongs to another recipe, or cannot be read.
+        Interrupted: Ctrl-C or a termination signal came; the checkpoint holds the last finished step.
+    """
+    output = Path(output)
+    optim = recipe.optim
+    accelerator = Accelerator(
+        mixed_precision=optim.precision,
+        gradient_accumulation_steps=optim.gradient_accumulation,
+        log_with="tensorboard" if optim.tensorboard else None,
+        project_dir=output,
+    )
+    accelerator.init_trackers("events")
+    task.to(accelerator.device)
+    model = task.model.to(accelerator.device)
+    state = TrainState(recipe, model, make_optimizer(model, optim), make_ema(model, optim))
+    state.restore(output / "checkpoint", accelerator.device)
+    model, optimizer = accelerator.prepare(model, state.optimizer)
+    console = Console(quiet=quiet or not accelerator.is_main_process)
+    with _stop_requests() as stop, _progress(console, optim.steps, state.step) as progress:
+        last_save = time.monotonic()
+        while state.step < optim.steps:
+            parts = _optimise_once(recipe, task, model, optimizer, accelerator, state)
+            progress(state.step, parts)
+            finished = state.step == optim.steps
+            if state.step % optim.log_every == 0 or finished:
+                _log(output, accelerator, state.step, parts)
+            if optim.validate_every and (state.step % optim.validate_every == 0 or finished):
+                _log(output, accelerator, state.step, _validate(task, model, accelerator, state.ema))
+            if accelerator.is_main_process and (
+                stop.requested or finished or time.monotonic() - last_save > 60 * optim.checkpoint_minutes
+            ):
+                state.save(output / "checkpoint")
+                last_save = time.monotonic()
+            if stop.requested:
+                raise Interrupted(
+                    f"stopped after step {state.step} of {optim.steps}; run the same command to continue from {output}"
+                )
+    accelerator.end_training()
+    if accelerator.is_main_process:
+        with _averaged(accelerator.unwrap_model(model), state.ema) as averaged, atomic_path(output / "model") as folder:
+            task.export(averaged, folder)
+    return output / "model"
+
+
+def make_optimizer(model: nn.Module, optim: OptimConfig) -> torch.optim.AdamW:
+    """AdamW over the trainable parameters."""
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    return torch.optim.AdamW(trainable, lr=optim.learning_rate, weight_decay=optim.weight_decay, betas=optim.betas)
+
+
+def make_ema(model: nn.Module, optim: OptimConfig) -> EMAModel:
+    """Exponential moving average of the weights; the decay ramps up as (1 + step) / (10 + step) to its final value."""
+    return EMAModel(model.parameters(), decay=optim.ema_decay)
+
+
+def learning_rate(step: int, optim: OptimConfig) -> float:
+    """Linear warm-up from 0, then constant or cosine to zero at the last step."""
+    warm = min(1.0, (step + 1) / max(1, optim.warmup_steps))
+    if optim.schedule == "constant":
+        return optim.learning_rate * warm
+    done = max(0, step - optim.warmup_steps) / max(1, optim.steps - optim.warmup_steps)
+    return optim.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def step_generator(seed: int, micro_step: int, process: int) -> Generator:
+    """CPU generator of everything random in one micro-step; also reseeds the global one, which dropout uses."""
+    value = (seed * SEED_STRIDE + micro_step) * 64 + process
+    torch.manual_seed(value)
+    return Generator().manual_seed(value)
+
+
+class TrainState:
+    """Everything a run needs to go on: weights, averaged weights, optimiser moments and the step."""
+
+    def __init__(self, recipe: Recipe, model: nn.Module, optimizer: torch.optim.AdamW, ema: EMAModel) -> None:
+        self.recipe, self.model, self.optimizer, self.ema = recipe, model, optimizer, ema
+        self.step = 0
+
+    def save(self, folder: Path) -> None:
+        """Write the checkpoint folder, whole or not at all."""
+        with atomic_path(folder) as temporary:
+            temporary.mkdir()
+            for name, tensors in self._tensors().items():
+                save_file({k: v.detach().contiguous() for k, v in tensors.items()}, temporary / f"{name}.safetensors")
+            meta = {"step": self.step, "ema_step": self.ema.optimization_step, "recipe": self.recipe.model_dump(mode="json")}
+            (temporary / "state.json").write_text(json.dumps(meta, indent=2), encoding="utf-8")
+
+    def restore(self, folder: Path, device: torch.device) -> None:
+        """Load the checkpoint if there is one.
+
+        Raises:
+            RecipeError: it was written by another recipe (the number of steps may differ), or is damaged.
+        """
+        if not folder.exists():
+            return
+        try:
+            meta = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+            self._check(meta["recipe"], folder)
+            stored = {name: load_file(folder / f"{name}.safetensors", device=str(device)) for name in self._tensors()}
+            self._load(stored)
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            raise RecipeError(f"checkpoint {folder} is damaged ({error}); remove it to train from the start") from error
+        self.step, self.ema.optimization_step = meta["step"], meta["ema_step"]
+
+    def _tensors(self) -> dict[str, dict[str, Tensor]]:
+        moments = {
+            f"{index}.{name}": value if value.ndim else value[None]
+            for index, values in self.optimizer.state_dict()["state"].items()
+            for name, value in values.items()
+        }
+        return {
+            "model": self.model.state_dict(),
+            "ema": {str(i): p for i, p in enumerate(self.ema.shadow_params)},
+            "optimizer": moments,
+        }
+
+    def _load(self, stored: dict[str, dict[str, Tensor]]) -> None:
+        self.model.load_state_dict(stored["model"])
+        self.ema.shadow_params = [stored["ema"][str(i)] for i in range(len(self.ema.shadow_params))]
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, value in stored["optimizer"].items():
+            index, name = key.split(".", 1)
+            moments.setdefault(int(index), {})[name] = value[0] if name == "step" else value
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+
+    def _check(self, stored: dict[str, Any], folder: Path) -> None:
+        def identity(recipe: dict[str, Any]) -> dict[str, Any]:
+            run_only = {"steps", "log_every", "validate_every", "checkpoint_minutes", "tensorboard"}
+            return {**recipe, "optim": {k: v for k, v in recipe["optim"].items() if k not in run_only}}
+
+        if identity(stored) != identity(self.recipe.model_dump(mode="json")):
+            raise RecipeError(f"checkpoint {folder} was made by another recipe; choose another output or remove it")
+
+
+def _optimise_once(
+    recipe: Recipe, task: Task, model: nn.Module, optimizer: Any, accelerator: Accelerator, state: TrainState
+) -> dict[str, float]:
+    optim = recipe.optim
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(state.step, optim)
+    totals: dict[str, float] = {}
+    for micro in range(optim.gradient_accumulation):
+        micro_step = state.step * optim.gradient_accumulation + micro
+        generator = step_generator(recipe.seed, micro_step, accelerator.process_index)
+        with accelerator.accumulate(model):
+            with accelerator.autocast():
+                loss, parts = task.loss(model, optim.batch_size, generator)
+            accelerator.backward(loss)
+            if accelerator.sync_gradients:
+                accelerator.clip_grad_norm_(model.parameters(), optim.max_grad_norm)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        for name, value in {"loss": loss, **parts}.items():
+            totals[name] = totals.get(name, 0.0) + float(value.detach()) / optim.gradient_accumulation
+    if not math.isfinite(totals["loss"]):
+        raise RecipeError(f"loss is {totals['loss']} at step {state.step}; lower optim.learning_rate or use precision: no")
+    state.step += 1
+    state.ema.step(accelerator.unwrap_model(model).parameters())
+    return totals
+
+
+@contextmanager
+def _averaged(model: nn.Module, ema: EMAModel) -> Iterator[nn.Module]:
+    ema.store(model.parameters())
+    ema.copy_to(model.parameters())
+    model.eval()
+    try:
+        yield model
+    finally:
+        ema.restore(model.parameters())
+        model.train()
+
+
+def _validate(task: Task, model: nn.Module, accelerator: Accelerator, ema: EMAModel) -> dict[str, float]:
+    with _averaged(accelerator.unwrap_model(model), ema) as averaged, torch.no_grad(), accelerator.autocast():
+        return task.validate(averaged)
+
+
+def _log(output: Path, accelerator: Accelerator, step: int, values: dict[str, float]) -> None:
+    accelerator.log(values, step=step)
+    if accelerator.is_main_process:
+        with open(output / "log.jsonl", "a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"step": step, **{k: round(v, 6) for k, v in values.items()}}) + "\n")
+
+
+class _StopFlag:
+    requested = False
+
+
+@contextmanager
+def _stop_requests() -> Iterator[_StopFlag]:
+    """Turn the first Ctrl-C or SIGTERM into a flag, so that no step is cut in half; a second one acts as usual."""
+    flag = _StopFlag()
+    previous = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def request(number: int, frame: Any) -> None:
+        flag.requested = True
+        signal.signal(number, previous[number])
+
+    for number in previous:
+        signal.signal(number, request)
+    try:
+        yield flag
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _progress(console: Console, total: int, done: int) -> Iterator[Any]:
+    """A bar on a terminal; else a line every half minute, with the time left."""
+    columns = (
+        TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+        TextColumn("loss {task.fields[loss]:.4f}"),
+    )  # fmt: skip
+    started, last_line = time.monotonic(), [time.monotonic()]
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task_id = bar.add_task("training", total=total, completed=done, loss=float("nan"))
+
+        def update(step: int, parts: dict[str, float]) -> None:
+            bar.update(task_id, completed=step, loss=parts["loss"])
+            if not console.is_terminal and time.monotonic() - last_line[0] > 30:
+                last_line[0] = time.monotonic()
+                left = (time.monotonic() - started) / (step - done) * (total - step)
+                console.print(f"step {step}/{total}, loss {parts['loss']:.4f}, about {left / 60:.1f} min left")
+
+        yield update

@@ -1,0 +1,148 @@
+"""Training recipes: YAML files validated by pydantic, one per trained thing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from skiagraph.errors import RecipeError
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class DataConfig(_Strict):
+    """Which images: `datasets` are keys of `skiagraph.data.datasets.READERS`; `root` defaults to $SKIAGRAPH_DATA."""
+
+    datasets: list[str]
+    root: str | None = None
+    image_size: int = Field(256, ge=32)
+    fit: Literal["pad", "crop", "squash"] = "crop"
+    limit: int | None = Field(None, ge=1, description="use only the first so many images of each split")
+
+
+class OptimConfig(_Strict):
+    """AdamW, averaging, precision and how often to log, validate and save."""
+
+    steps: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    gradient_accumulation: int = Field(1, ge=1)
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(0.03, ge=0)
+    betas: tuple[float, float] = (0.9, 0.99)
+    warmup_steps: int = Field(100, ge=0)
+    schedule: Literal["constant", "cosine"] = "cosine"
+    max_grad_norm: float = Field(1.0, gt=0)
+    ema_decay: float = Field(0.999, ge=0, lt=1)
+    precision: Literal["no", "bf16"] = "bf16"
+    log_every: int = Field(50, ge=1)
+    validate_every: int = Field(500, ge=0)
+    checkpoint_minutes: float = Field(5.0, ge=0)
+    tensorboard: bool = True
+
+
+class _Recipe(_Strict):
+    seed: int = Field(0, ge=0)
+    data: DataConfig
+    optim: OptimConfig
+
+
+class AutoencoderModel(_Strict):
+    """`SmallAutoencoderKL` sizes."""
+
+    latent_channels: int = 8
+    block_out_channels: list[int] = [64, 128, 160]
+    encoder_layers: int = 1
+    decoder_layers: int = 2
+
+
+class AutoencoderRecipe(_Recipe):
+    """A small KL autoencoder; loss = L1 + edge_weight * L1 of image gradients at three scales + kl_weight * KL."""
+
+    task: Literal["autoencoder"]
+    model: AutoencoderModel = AutoencoderModel()
+    edge_weight: float = Field(1.0, ge=0)
+    kl_weight: float = Field(1e-6, ge=0)
+
+
+class SegmenterRecipe(_Recipe):
+    """The small lung segmenter (left and right lung)."""
+
+    task: Literal["lung_segmenter"]
+    channels: list[int] = [16, 32, 64, 96]
+
+
+class ClassifierRecipe(_Recipe):
+    """The small finding classifier, whose features are the offline extractor."""
+
+    task: Literal["classifier"]
+    channels: list[int] = [32, 64, 128, 192]
+
+
+class DenoiserModel(_Strict):
+    """A U-ViT preset's name with overrides, or sizes of one's own."""
+
+    preset: str | None = None
+    hidden_size: int | None = None
+    depth: int | None = None
+    num_heads: int | None = None
+    patch_size: int | None = None
+
+
+class TextModel(_Strict):
+    """`path` names a frozen transformers text model (a folder or Hub id); without it a small one is trained along."""
+
+    path: str | None = None
+    max_length: int = Field(40, ge=4)
+    hidden_size: int = 192
+    layers: int = 2
+    heads: int = 3
+    vocab_size: int = 1200
+
+
+class CaptionConfig(_Strict):
+    """How captions are made; see `skiagraph.data.captions`."""
+
+    segmenter: str = "lung-segmenter"
+    crops_per_image: int = Field(1, ge=0)
+    crop_share: float = Field(0.2, ge=0, le=1)
+    phrase_dropout: float = Field(0.25, ge=0, lt=1)
+
+
+class TextToImageRecipe(_Recipe):
+    """Chest-Diffusion: autoencoder latents, text states and a U-ViT denoiser (arXiv 2407.00752)."""
+
+    task: Literal["text_to_image"]
+    autoencoder: str
+    denoiser: DenoiserModel
+    text: TextModel = TextModel()
+    captions: CaptionConfig = CaptionConfig()
+    prediction_type: Literal["epsilon", "v_prediction"] = "epsilon"
+    unconditional: float = Field(0.1, ge=0, lt=1)
+    grounding_weight: float = Field(0.0, ge=0)
+
+
+Recipe = AutoencoderRecipe | SegmenterRecipe | ClassifierRecipe | TextToImageRecipe
+_ADAPTER: TypeAdapter[Recipe] = TypeAdapter(Annotated[Recipe, Field(discriminator="task")])
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read and validate a recipe file.
+
+    Raises:
+        RecipeError: the file is missing, is not YAML, or a field is unknown, missing or out of range (all are named).
+    """
+    path = Path(path)
+    try:
+        return _ADAPTER.validate_python(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise RecipeError(f"recipe {path} cannot be read: {error.strerror}; see the recipes folder for examples") from error
+    except yaml.YAMLError as error:
+        raise RecipeError(f"recipe {path} is not valid YAML: {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
+        raise RecipeError(f"recipe {path} does not validate: {faults}") from error
