@@ -17,7 +17,7 @@ from skiagraph.data.anatomy import SIDES, ZONES, Regions
 from skiagraph.data.datasets import Record
 from skiagraph.data.reports import Finding, Report
 
-OPAQUE, DENSE, CLEAR = 1.5, 3.0, 0.7
+OPAQUE, DENSE, CLEAR = 2.0, 3.5, 0.8
 """Standard scores of zone density: an opacity from the first, a dense one from the second, clear below the third."""
 
 
@@ -88,12 +88,16 @@ class Phrase:
 def facts_of(record: Record, scores: Mapping[str, float]) -> list[Fact]:
     """Facts of one full-view radiograph.
 
+    A reader's "normal" outweighs a measure: such a radiograph has no opacity and no large heart, whatever its scores.
+
     Args:
         record: labels, view, age and sex.
         scores: standard scores from `skiagraph.data.measure.standard_scores`.
     """
-    appearance = _appearance(scores)
-    return _patient(record) + [_labelled(label, scores) for label in sorted(record.labels)] + appearance
+    normal = "normal" in record.labels
+    lungs = _clear_lungs(scores, below=OPAQUE) if normal else _opacities(scores)
+    labels = [_labelled(label, scores) for label in sorted(record.labels)]
+    return _patient(record) + labels + lungs + _shape(scores) + ([] if normal else _heart(scores))
 
 
 def facts_in_crop(facts: Sequence[Fact], visible: Mapping[str, float]) -> list[Fact]:
@@ -204,28 +208,34 @@ def _density(scores: Mapping[str, float], side: str, zone: str) -> float:
     return scores[f"density {side} {zone} zone"]
 
 
-def _appearance(scores: Mapping[str, float]) -> list[Fact]:
-    facts = _opacities(scores)
+def _shape(scores: Mapping[str, float]) -> list[Fact]:
+    facts = []
     if scores["lung height"] > 1.3:
         facts.append(Fact("hyperinflation", region="lungs"))
     if scores["lung height"] < -1.3:
         facts.append(Fact("low volumes", region="lungs"))
     if abs(scores["area ratio"]) > 1.8:
         facts.append(_sided("smaller lung", "left" if scores["area ratio"] > 0 else "right"))
-    if max(_density(scores, s, "lower") for s in SIDES) < OPAQUE:
-        if scores["heart width"] > 1.5:
-            facts.append(Fact("cardiomegaly", region="heart"))
-        elif abs(scores["heart width"]) < 1:
-            facts.append(Fact("normal heart", region="heart"))
+    if abs(scores["heart width"]) < 1:
+        facts.append(Fact("normal heart", region="heart"))
     return facts
 
 
+def _heart(scores: Mapping[str, float]) -> list[Fact]:
+    """A wide heart, where its border can be seen: not beside opaque lower zones."""
+    hidden = max(_density(scores, s, "lower") for s in SIDES) >= OPAQUE
+    return [Fact("cardiomegaly", region="heart")] if scores["heart width"] > 1.8 and not hidden else []
+
+
+def _clear_lungs(scores: Mapping[str, float], below: float) -> list[Fact]:
+    clear = [s for s in SIDES if max(_density(scores, s, z) for z in ZONES) < below]
+    both = [Fact("clear lungs", region="lungs")] if len(clear) == 2 else []
+    return both + [_sided("clear lung", s) for s in clear]
+
+
 def _opacities(scores: Mapping[str, float]) -> list[Fact]:
+    facts = _clear_lungs(scores, below=CLEAR)
     opaque = {s: [z for z in ZONES if _density(scores, s, z) > OPAQUE] for s in SIDES}
-    clear = [s for s in SIDES if max(_density(scores, s, z) for z in ZONES) < CLEAR]
-    if len(clear) == 2:
-        return [Fact("clear lungs", region="lungs"), *(_sided("clear lung", s) for s in SIDES)]
-    facts = [_sided("clear lung", s) for s in clear]
     if all(len(zones) >= 2 for zones in opaque.values()):
         facts.append(Fact("bilateral opacity", region="lungs"))
     for side, zones in opaque.items():

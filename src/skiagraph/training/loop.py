@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from diffusers.training_utils import EMAModel
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -65,7 +66,9 @@ def train(recipe: Recipe, task: Task, output: str | Path, *, quiet: bool = False
         Interrupted: Ctrl-C or a termination signal came; the checkpoint holds the last finished step.
     """
     output = Path(output)
+    output.mkdir(parents=True, exist_ok=True)
     optim = recipe.optim
+    AcceleratorState._reset_state()  # accelerate keeps the first run's precision for the whole process otherwise
     accelerator = Accelerator(
         mixed_precision=optim.precision,
         gradient_accumulation_steps=optim.gradient_accumulation,

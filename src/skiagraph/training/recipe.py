@@ -81,6 +81,7 @@ class ClassifierRecipe(_Recipe):
 
     task: Literal["classifier"]
     channels: list[int] = [32, 64, 128, 192]
+    sampling: dict[str, float] = Field({}, description="weights of datasets; 1 where absent")
 
 
 class DenoiserModel(_Strict):
@@ -108,7 +109,6 @@ class CaptionConfig(_Strict):
     """How captions are made; see `skiagraph.data.captions`."""
 
     segmenter: str = "lung-segmenter"
-    crops_per_image: int = Field(1, ge=0)
     crop_share: float = Field(0.2, ge=0, le=1)
     phrase_dropout: float = Field(0.25, ge=0, lt=1)
 
@@ -121,6 +121,7 @@ class TextToImageRecipe(_Recipe):
     denoiser: DenoiserModel
     text: TextModel = TextModel()
     captions: CaptionConfig = CaptionConfig()
+    sampling: dict[str, float] = Field({}, description="weights of datasets and labels; 1 where absent")
     prediction_type: Literal["epsilon", "v_prediction"] = "epsilon"
     unconditional: float = Field(0.1, ge=0, lt=1)
     grounding_weight: float = Field(0.0, ge=0)

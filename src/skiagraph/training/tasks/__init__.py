@@ -1,1 +1,27 @@
-"""One file per trained thing."""
+"""One file per trained thing, and which recipe trains which."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from skiagraph.training.loop import Task
+from skiagraph.training.recipe import Recipe
+
+
+def make_task(recipe: Recipe, output: Path) -> Task:
+    """The task a recipe names; what it computes once and keeps goes to `output/cache`."""
+    if recipe.task == "autoencoder":
+        from skiagraph.training.tasks.autoencoder import AutoencoderTask
+
+        return AutoencoderTask(recipe)
+    if recipe.task == "lung_segmenter":
+        from skiagraph.training.tasks.lung_segmenter import LungSegmenterTask
+
+        return LungSegmenterTask(recipe)
+    if recipe.task == "classifier":
+        from skiagraph.training.tasks.classifier import ClassifierTask
+
+        return ClassifierTask(recipe)
+    from skiagraph.training.tasks.text_to_image import TextToImageTask
+
+    return TextToImageTask(recipe, output / "cache")

@@ -1,0 +1,40 @@
+"""skiagraph generate: reports to synthetic X-rays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from skiagraph.cli.options import Device, Model, Output
+from skiagraph.models.registry import DEFAULT_MODEL
+
+
+def run(
+    output: Output,
+    report: Annotated[list[str] | None, typer.Option("--report", help="A report; may be repeated.")] = None,
+    reports: Annotated[Path | None, typer.Option(help="CSV with a column 'report', or text, one report a line.")] = None,
+    model: Model = DEFAULT_MODEL,
+    count: Annotated[int, typer.Option("-n", "--count", min=1, help="Images per report.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first image; each next image has the next seed.")] = 0,
+    steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 30,
+    guidance: Annotated[float, typer.Option(min=0, help="Guidance scale; 1 switches it off.")] = 2.0,
+    negative: Annotated[str, typer.Option(help="What to lead away from.")] = "",
+    scheduler: Annotated[str | None, typer.Option(help="Any diffusers scheduler, such as DDIM or UniPCMultistep.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time; does not change them.")] = 8,
+    device: Device = "cpu",
+) -> None:
+    """Generate chest X-rays from reports: PNGs, a contact sheet and a manifest in OUTPUT."""
+    from skiagraph.engine.generate import SHEET_NAME, GenerateConfig, generate, read_reports
+
+    texts = tuple(report or ()) + (read_reports(reports) if reports else ())
+    config = GenerateConfig(
+        reports=texts, model=model, count=count, seed=seed, steps=steps, guidance=guidance, negative=negative,
+        scheduler=scheduler, batch_size=batch_size, device=device,
+    )  # fmt: skip
+    manifest = generate(config, output)
+    for row in manifest["images"]:
+        if row["prompt_truncated"]:
+            typer.echo(f"warning: {row['file']}: the prompt was too long and was cut off", err=True)
+    typer.echo(f"{len(manifest['images'])} synthetic X-rays in {output}, all at a glance in {output / SHEET_NAME}")

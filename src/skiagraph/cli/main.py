@@ -1,0 +1,45 @@
+"""The command line: one verb a file, one line per error, exit code 2 for bad input and 130 for Ctrl-C."""
+
+from __future__ import annotations
+
+import errno
+import sys
+
+import typer
+
+from skiagraph.cli import generate, info, train
+from skiagraph.errors import SkiagraphError
+
+app = typer.Typer(
+    name="skiagraph",
+    help="Chest X-rays nobody has: generate, train, measure. Synthetic images, not for clinical use.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command("generate")(generate.run)
+app.command("train")(train.run)
+app.command("info")(info.run)
+
+
+def main() -> None:
+    """Entry point; turns errors a user can act on into one line on standard error."""
+    try:
+        app()
+    except SkiagraphError as error:
+        _end(str(error), 2)
+    except KeyboardInterrupt:
+        _end("stopped; what was finished is kept, the same command continues", 130)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        where = f" at {error.filename}" if error.filename else ""
+        _end(f"cannot write{where}: {error.strerror}; what was finished is kept, the same command continues", 2)
+
+
+def _end(line: str, code: int) -> None:
+    print(f"skiagraph: {' '.join(line.split())}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,12 @@
+"""Options that every verb names alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Output = Annotated[Path, typer.Option("-o", "--output", file_okay=False, help="Folder to write to.")]
+Model = Annotated[str, typer.Option("--model", help="Name of a shipped model, or a model folder.")]
+Device = Annotated[str, typer.Option(help="Torch device, such as cpu or cuda.")]

@@ -1,0 +1,41 @@
+"""skiagraph train: a recipe to a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from skiagraph.cli.options import Output
+
+
+def run(
+    recipe: Annotated[Path, typer.Argument(help="Recipe file (YAML); see the folder recipes.")],
+    output: Output,
+) -> None:
+    """Train what RECIPE describes into OUTPUT; run the same command again to continue after any stop."""
+    from skiagraph.engine.manifest import new_manifest, save_manifest
+    from skiagraph.training.loop import Interrupted, train
+    from skiagraph.training.recipe import load_recipe
+    from skiagraph.training.tasks import make_task
+
+    loaded = load_recipe(recipe)
+    output.mkdir(parents=True, exist_ok=True)
+    task = make_task(loaded, output)
+    try:
+        model = train(loaded, task, output)
+    except Interrupted as stop:
+        typer.echo(f"skiagraph: {stop}", err=True)
+        raise typer.Exit(130) from stop
+    save_manifest(output, new_manifest("train", loaded.model_dump(mode="json"), data=task_data(loaded)))
+    typer.echo(f"trained model in {model}")
+
+
+def task_data(recipe) -> dict[str, int]:
+    """Number of training images per dataset."""
+    from collections import Counter
+
+    from skiagraph.training.images import records_of
+
+    return dict(Counter(r.dataset for r in records_of(recipe.data, "train")))

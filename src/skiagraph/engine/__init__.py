@@ -1,0 +1,1 @@
+"""Jobs that run long, write a manifest and resume."""

@@ -1,0 +1,39 @@
+"""A contact sheet: images in a grid with what was asked for under each."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
+
+from skiagraph.data.images import SYNTHETIC_TEXT
+from skiagraph.files import atomic_path
+
+LINE, MARGIN = 14, 6
+
+
+def write_contact_sheet(
+    path: Path, images: Sequence[np.ndarray], captions: Sequence[str], *, columns: int = 4, side: int = 256
+) -> None:
+    """Write a PNG grid of images (H, W), float in [0, 1], each with its caption below; labelled synthetic."""
+    wrapped = [textwrap.wrap(c, width=side // 7)[:4] for c in captions]
+    text_height = LINE * max(map(len, wrapped)) + 2 * MARGIN
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    sheet = Image.new("L", (columns * (side + MARGIN), rows * (side + text_height) + LINE + MARGIN), 255)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=12)
+    for index, (image, lines) in enumerate(zip(images, wrapped, strict=True)):
+        x, y = (index % columns) * (side + MARGIN), (index // columns) * (side + text_height)
+        tile = Image.fromarray(np.round(image * 255).astype(np.uint8)).resize((side, side), Image.Resampling.BICUBIC)
+        sheet.paste(tile, (x, y))
+        draw.multiline_text((x + 2, y + side + MARGIN), "\n".join(lines), fill=0, font=font, spacing=1)
+    draw.text((2, sheet.height - LINE - 2), "Synthetic images. Not for clinical use.", fill=0, font=font)
+    info = PngInfo()
+    for key, value in SYNTHETIC_TEXT.items():
+        info.add_text(key, value)
+    with atomic_path(path) as temporary:
+        sheet.save(temporary, format="PNG", pnginfo=info)

@@ -1,0 +1,157 @@
+"""The generation job: reports in, labelled PNGs, a contact sheet and a manifest out; resumable."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import diffusers
+from rich.progress import Progress
+
+from skiagraph.data.images import SYNTHETIC_TEXT, read_radiograph, write_png
+from skiagraph.engine.contact_sheet import write_contact_sheet
+from skiagraph.engine.manifest import open_manifest, save_manifest, weight_hashes
+from skiagraph.errors import ModelError, ReportError
+from skiagraph.files import sha256
+from skiagraph.models.registry import DEFAULT_MODEL, model_folder
+from skiagraph.pipelines.text_to_image import TextToImagePipeline
+
+SHEET_NAME = "contact-sheet.png"
+SHEET_LIMIT = 24
+
+
+@dataclass(frozen=True)
+class GenerateConfig:
+    """What a generation run does. `count` images per report, with seeds `seed`, `seed` + 1, ... over the whole run."""
+
+    reports: tuple[str, ...]
+    model: str = DEFAULT_MODEL
+    count: int = 1
+    seed: int = 0
+    steps: int = 30
+    guidance: float = 2.0
+    negative: str = ""
+    scheduler: str | None = None
+    batch_size: int = 8
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class _Item:
+    name: str
+    report: str
+    seed: int
+
+
+def generate(config: GenerateConfig, output: Path, *, quiet: bool = False) -> dict[str, Any]:
+    """Generate what `config` asks for into `output`, skipping images an earlier run with the same configuration made.
+
+    Returns:
+        The manifest as written: configuration, versions, weight hashes and one row per image.
+
+    Raises:
+        ReportError: no reports, or one that is empty or names nothing known (before any image is made).
+        ModelError: a model that does not load, or an unknown scheduler.
+        SkiagraphError: `output` holds another run.
+    """
+    if not config.reports:
+        raise ReportError("no reports given; use --report TEXT or --reports FILE.csv")
+    folder = model_folder(config.model)
+    manifest = open_manifest(output, "generate", _plain(config), weights=weight_hashes(folder), images=[])
+    pipeline = TextToImagePipeline.load(config.model, device=config.device)
+    pipeline.set_progress_bar_config(disable=True)
+    if config.scheduler:
+        pipeline.scheduler = make_scheduler(config.scheduler, pipeline.scheduler.config)
+    prompts = dict(zip(config.reports, pipeline.in_model_words(config.reports), strict=True))
+
+    intact = [row for row in manifest["images"] if _is_intact(output, row)]
+    done = {row["file"] for row in intact}
+    todo = [item for item in _items(config) if item.name not in done]
+    manifest["images"] = intact
+    with Progress(disable=quiet, transient=True) as progress:
+        task = progress.add_task("generating", total=len(done) + len(todo), completed=len(done))
+        for batch in _batches(todo, config.batch_size):
+            result = pipeline(
+                [item.report for item in batch],
+                negative_prompt=config.negative,
+                num_inference_steps=config.steps,
+                guidance_scale=config.guidance,
+                seeds=[item.seed for item in batch],
+            )
+            for item, image, cut in zip(batch, result.images, result.truncated, strict=True):
+                path = output / item.name
+                row = {"file": item.name, "report": item.report, "prompt": prompts[item.report], "seed": item.seed}
+                write_png(path, image, text={**SYNTHETIC_TEXT, "Prompt": row["prompt"], "Seed": str(item.seed)})
+                manifest["images"].append({**row, "prompt_truncated": cut, "sha256": sha256(path)})
+            save_manifest(output, manifest)
+            progress.advance(task, len(batch))
+    manifest["images"].sort(key=lambda row: row["file"])
+    save_manifest(output, manifest)
+    _write_sheet(output, manifest["images"][:SHEET_LIMIT])
+    return manifest
+
+
+def read_reports(path: Path) -> tuple[str, ...]:
+    """Reports of a CSV file with a column `report`, or of a text file with one report a line.
+
+    Raises:
+        ReportError: the file is missing, not text, lacks the column, or has an empty report (its line is named).
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ReportError(f"reports file {path} cannot be read: {error}") from error
+    if path.suffix.lower() != ".csv":
+        reports = [line.strip() for line in text.splitlines() if line.strip()]
+    else:
+        rows = list(csv.DictReader(text.splitlines()))
+        if rows and "report" not in rows[0]:
+            raise ReportError(f"{path} has no column 'report'; its columns are {', '.join(rows[0])}")
+        reports = [(row["report"] or "").strip() for row in rows]
+        empty = [str(i + 2) for i, report in enumerate(reports) if not report]
+        if empty:
+            raise ReportError(f"{path}: empty report in line {', '.join(empty[:5])}; fill in or remove it")
+    if not reports:
+        raise ReportError(f"{path} holds no report")
+    return tuple(reports)
+
+
+def make_scheduler(name: str, config: Any) -> Any:
+    """A diffusers scheduler by class name, with or without "Scheduler", on the model's noise schedule."""
+    cls = getattr(diffusers, name, None) or getattr(diffusers, f"{name}Scheduler", None)
+    if not (isinstance(cls, type) and issubclass(cls, diffusers.SchedulerMixin)):
+        raise ModelError(f"diffusers has no scheduler {name!r}; try DDIM, DPMSolverMultistep, EulerDiscrete or UniPCMultistep")
+    return cls.from_config(config)
+
+
+def _plain(config: GenerateConfig) -> dict[str, Any]:
+    """The configuration as JSON, without what does not change the images."""
+    plain = asdict(config) | {"reports": list(config.reports)}
+    return {k: v for k, v in plain.items() if k not in ("batch_size", "device")}
+
+
+def _items(config: GenerateConfig) -> Iterator[_Item]:
+    for index, report in enumerate(config.reports):
+        for repeat in range(config.count):
+            number = index * config.count + repeat
+            yield _Item(f"{number:05d}.png", report, config.seed + number)
+
+
+def _batches(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _is_intact(output: Path, row: dict[str, Any]) -> bool:
+    path = output / row["file"]
+    return path.is_file() and sha256(path) == row["sha256"]
+
+
+def _write_sheet(output: Path, rows: list[dict[str, Any]]) -> None:
+    images = [read_radiograph(output / row["file"]).pixels for row in rows]
+    write_contact_sheet(output / SHEET_NAME, images, [row["report"] for row in rows])
+
+

@@ -1,0 +1,99 @@
+"""Models by shipped name or folder: where their files are, whether they are whole, and how they load."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+from diffusers.models.modeling_utils import ModelMixin
+from safetensors import SafetensorError, safe_open
+
+from skiagraph.errors import ModelError
+from skiagraph.models.autoencoder import SmallAutoencoderKL
+from skiagraph.models.finding_classifier import FindingClassifier
+from skiagraph.models.lung_segmenter import LungSegmenter
+from skiagraph.models.uvit import UViT2DModel
+
+DEFAULT_MODEL = "cxr-256"
+"""The text-to-image model that ships with the package."""
+
+COMPONENTS: dict[str, type[ModelMixin]] = {
+    cls.__name__: cls for cls in (AutoencoderKL, FindingClassifier, LungSegmenter, SmallAutoencoderKL, UViT2DModel)
+}
+
+
+def shipped_models() -> list[str]:
+    """Names of the models that ship with the package."""
+    return sorted(p.name for p in _weights().iterdir() if p.is_dir()) if _weights().is_dir() else []
+
+
+def model_folder(name_or_folder: str | Path) -> Path:
+    """Folder of a shipped model or of a local one, its weight files checked to be whole.
+
+    Raises:
+        ModelError: no such name or folder, no configuration in it, or a missing or truncated weight file.
+    """
+    shipped = _weights() / str(name_or_folder)
+    folder = shipped if shipped.is_dir() else Path(name_or_folder).expanduser()
+    if not folder.is_dir():
+        raise ModelError(
+            f"no model {str(name_or_folder)!r}: neither a folder nor one of the shipped {', '.join(shipped_models())}"
+        )
+    check_weights(folder)
+    return folder
+
+
+def check_weights(folder: Path) -> None:
+    """Raise ModelError unless every component in a diffusers folder has configuration and whole safetensors files."""
+    index = folder / "model_index.json"
+    parts = [folder]
+    if index.is_file():
+        entries = _json(index)
+        parts = [folder / k for k, v in entries.items() if isinstance(v, list) and v[0] is not None]
+    elif not (folder / "config.json").is_file():
+        raise ModelError(f"{folder} holds neither model_index.json nor config.json; a diffusers folder is needed")
+    for part in parts:
+        if not part.is_dir():
+            raise ModelError(f"model folder {folder} lacks {part.name}; copy or install the model again")
+        if (part / "config.json").is_file() and not list(part.glob("*.safetensors")):
+            raise ModelError(f"{part} has no weight file (*.safetensors); copy or install the model again")
+        for weights in part.glob("*.safetensors"):
+            _check_whole(weights)
+
+
+def load_component(name_or_folder: str | Path, dtype: torch.dtype = torch.float32) -> ModelMixin:
+    """One network from a folder with a `config.json` that names its class (`COMPONENTS`).
+
+    Raises:
+        ModelError: as `model_folder`, or a class this package does not know.
+    """
+    folder = model_folder(name_or_folder)
+    name = _json(folder / "config.json").get("_class_name")
+    if name not in COMPONENTS:
+        raise ModelError(f"{folder / 'config.json'} names class {name!r}; known: {', '.join(sorted(COMPONENTS))}")
+    try:
+        return COMPONENTS[name].from_pretrained(folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{folder} does not load: {' '.join(str(error).split())[:300]}") from error
+
+
+def _weights() -> Path:
+    return Path(str(files("skiagraph"))) / "weights"
+
+
+def _json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read ({error}); copy or install the model again") from error
+
+
+def _check_whole(path: Path) -> None:
+    try:
+        with safe_open(path, framework="pt"):
+            pass
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"weight file {path} is truncated or damaged ({error}); copy or install the model again") from error

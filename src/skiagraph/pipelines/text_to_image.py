@@ -1,0 +1,208 @@
+"""Report or prompt to radiograph: Chest-Diffusion (arXiv 2407.00752) as a diffusers pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline, SchedulerMixin
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Generator, Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from skiagraph.data.captions import report_prompt
+from skiagraph.data.reports import parse_report
+from skiagraph.errors import ModelError, ReportError
+from skiagraph.models.registry import DEFAULT_MODEL, model_folder
+from skiagraph.models.text import TextStates, encode_text
+from skiagraph.models.uvit import UViT2DModel
+
+
+@dataclass
+class TextToImageOutput(BaseOutput):
+    """Synthetic radiographs.
+
+    images: float32 (n, H, W) in [0, 1] as an array or, with output_type "latent", scaled latents (n, c, h, w).
+    prompts: what the text encoder was given for each image.
+    truncated: for each image, whether its prompt was cut off.
+    """
+
+    images: np.ndarray | Tensor
+    prompts: list[str]
+    truncated: list[bool]
+
+
+class TextToImagePipeline(DiffusionPipeline):
+    """U-ViT denoiser, autoencoder, text encoder and any diffusers scheduler.
+
+    Args:
+        denoiser: predicts what the scheduler's `prediction_type` names.
+        vae: diffusers' AutoencoderKL or `SmallAutoencoderKL`; three-channel images are averaged to grey.
+        text_encoder: transformers text model; its last hidden states condition the denoiser.
+        tokenizer: of the text encoder.
+        scheduler: any diffusers scheduler.
+        prompt_length: text tokens the denoiser was trained with.
+        prompt_style: "report" gives prompts to the encoder as they are; "findings" first reads them as a report and
+            states its findings in the words that the model was trained on (`skiagraph.data.captions.report_prompt`).
+    """
+
+    model_cpu_offload_seq = "text_encoder->denoiser->vae"
+
+    def __init__(
+        self,
+        denoiser: UViT2DModel,
+        vae: nn.Module,
+        text_encoder: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        scheduler: SchedulerMixin,
+        prompt_length: int = 256,
+        prompt_style: str = "report",
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            denoiser=denoiser, vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, scheduler=scheduler
+        )
+        self.register_to_config(prompt_length=prompt_length, prompt_style=prompt_style)
+
+    @classmethod
+    def load(
+        cls, name_or_folder: str | Path = DEFAULT_MODEL, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
+    ) -> TextToImagePipeline:
+        """A shipped model by name or a local folder, checked to be whole; nothing is downloaded.
+
+        Raises:
+            ModelError: no such model, or a missing, truncated or foreign weight file.
+        """
+        folder = model_folder(name_or_folder)
+        try:
+            pipeline = cls.from_pretrained(folder, torch_dtype=dtype, local_files_only=True, use_safetensors=True)
+        except (OSError, ValueError, RuntimeError, AttributeError) as error:
+            raise ModelError(f"{folder} does not load: {' '.join(str(error).split())[:300]}") from error
+        return pipeline.to(device)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | Sequence[str],
+        *,
+        negative_prompt: str | Sequence[str] = "",
+        num_inference_steps: int = 50,
+        guidance_scale: float = 2.0,
+        num_images_per_prompt: int = 1,
+        seeds: Sequence[int] | None = None,
+        generator: Generator | list[Generator] | None = None,
+        latents: Tensor | None = None,
+        output_type: str = "np",
+        callback_on_step_end: Callable[[TextToImagePipeline, int, int, dict], dict] | None = None,
+    ) -> TextToImageOutput:
+        """Generate radiographs.
+
+        Args:
+            prompt: one report or prompt, or a batch.
+            negative_prompt: what to lead away from; one for all, or one per prompt. Empty is plain guidance.
+            num_inference_steps: denoising steps, at least 1.
+            guidance_scale: w in eps_u + w (eps_c - eps_u); 1 switches guidance off.
+            num_images_per_prompt: images of each prompt, adjacent in the output.
+            seeds: one per image; an image depends on its own seed and not on the batch it is in.
+            generator: torch generator(s) instead of seeds, as in diffusers.
+            latents: starting noise (n, c, h, w) instead of seeds.
+            output_type: "np" for float images in [0, 1], "latent" for scaled latents.
+            callback_on_step_end: called with (pipeline, step index, timestep, {"latents": ...}); may return new latents.
+
+        Raises:
+            ReportError: an empty prompt, or one that names nothing the model knows.
+            ModelError: counts of prompts, negative prompts and seeds that do not fit.
+        """
+        prompts = [p for p in self.in_model_words(prompt) for _ in range(num_images_per_prompt)]
+        negatives = self._negatives(negative_prompt, len(prompts), num_images_per_prompt)
+        states = self._encode(prompts)
+        unconditional = self._encode(negatives) if guidance_scale != 1 else None
+
+        self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
+        latents = self._start(latents, len(prompts), _generators(seeds, generator, len(prompts)))
+        with self.progress_bar(total=len(self.scheduler.timesteps)) as bar:
+            for index, timestep in enumerate(self.scheduler.timesteps):
+                predicted = self._predict(latents, timestep, states, unconditional, guidance_scale)
+                latents = self.scheduler.step(predicted, timestep, latents, return_dict=False)[0]
+                if callback_on_step_end is not None:
+                    latents = callback_on_step_end(self, index, timestep, {"latents": latents}).get("latents", latents)
+                bar.update()
+        images = latents if output_type == "latent" else self.decode(latents)
+        self.maybe_free_model_hooks()
+        return TextToImageOutput(images=images, prompts=prompts, truncated=list(states.truncated))
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> np.ndarray:
+        """Float32 images (n, H, W) in [0, 1] of scaled latents (n, c, h, w), a few at a time to bound memory."""
+        config = self.vae.config
+        latents = latents / config.scaling_factor + (config.get("shift_factor") or 0.0)
+        images = torch.cat([self.vae.decode(chunk, return_dict=False)[0] for chunk in latents.split(8)])
+        grey = images.float().mean(dim=1)
+        return (grey / 2 + 0.5).clamp(0, 1).cpu().numpy()
+
+    def in_model_words(self, prompt: str | Sequence[str]) -> list[str]:
+        """What the text encoder is given for each report or prompt; see `prompt_style`.
+
+        Raises:
+            ReportError: an empty prompt, or one that names nothing the model knows.
+        """
+        texts = [prompt] if isinstance(prompt, str) else list(prompt)
+        if not texts or any(not isinstance(t, str) or not t.strip() for t in texts):
+            raise ReportError("empty report or prompt; write at least one finding, such as 'Small left pleural effusion.'")
+        return [self._worded(t) for t in texts]
+
+    def _worded(self, text: str) -> str:
+        if self.config.prompt_style == "report":
+            return text
+        worded = report_prompt(parse_report(text))
+        if not worded:
+            raise ReportError(
+                f"no finding, view, age or sex recognised in {text[:80]!r}; name one, such as 'Cardiomegaly. PA view.'"
+            )
+        return worded
+
+    def _negatives(self, negative: str | Sequence[str], count: int, repeats: int) -> list[str]:
+        texts = [negative] * count if isinstance(negative, str) else [t for t in negative for _ in range(repeats)]
+        if len(texts) != count:
+            raise ModelError(f"{len(texts) // repeats} negative prompts for {count // repeats} prompts; give one, or as many")
+        return [self._worded(t) if t.strip() else "" for t in texts]
+
+    def _encode(self, prompts: list[str]) -> TextStates:
+        return encode_text(
+            self.text_encoder, self.tokenizer, prompts, max_length=self.config.prompt_length,
+            device=self._execution_device, dtype=self.denoiser.dtype,
+        )  # fmt: skip
+
+    def _start(self, latents: Tensor | None, count: int, generators: list[Generator] | Generator | None) -> Tensor:
+        c = self.denoiser.config
+        shape = (count, c.in_channels, c.sample_size, c.sample_size)
+        if latents is None:
+            latents = randn_tensor(shape, generator=generators, device=self._execution_device, dtype=self.denoiser.dtype)
+        elif tuple(latents.shape) != shape:
+            raise ModelError(f"latents are {tuple(latents.shape)}, expected {shape}")
+        return latents.to(self._execution_device, self.denoiser.dtype) * self.scheduler.init_noise_sigma
+
+    def _predict(
+        self, latents: Tensor, timestep: Tensor, text: TextStates, unconditional: TextStates | None, scale: float
+    ) -> Tensor:
+        model_input = self.scheduler.scale_model_input(latents, timestep)
+        conditional = self.denoiser(model_input, timestep, text.states, text.mask).sample
+        if unconditional is None:
+            return conditional
+        free = self.denoiser(model_input, timestep, unconditional.states, unconditional.mask).sample
+        return free + scale * (conditional - free)
+
+
+def _generators(
+    seeds: Sequence[int] | None, generator: Any, count: int
+) -> list[Generator] | Generator | None:
+    if seeds is None:
+        return generator
+    if len(seeds) != count:
+        raise ModelError(f"{len(seeds)} seeds for {count} images; give one seed per image")
+    return [Generator().manual_seed(int(seed)) for seed in seeds]

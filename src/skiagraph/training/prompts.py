@@ -1,0 +1,76 @@
+"""Captions to token ids, with the tokens of every phrase known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from skiagraph.data.anatomy import REGIONS, SIDES, ZONES
+from skiagraph.data.captions import WORDINGS, Fact, Phrase, word
+
+NO_REGION = -1
+
+
+@dataclass(frozen=True)
+class PromptBatch:
+    """Tokenised captions.
+
+    ids: (batch, max_length) int64; mask: (batch, max_length) bool, True at real tokens; spans: (batch, phrases,
+    max_length) float, 1 at a phrase's tokens; region: (batch, phrases) int64 index into `REGIONS`, `NO_REGION` if none.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    spans: Tensor
+    region: Tensor
+
+
+def tokenize_captions(
+    tokenizer: PreTrainedTokenizerBase, captions: Sequence[Sequence[Phrase]], max_length: int
+) -> PromptBatch:
+    """Tokenise captions phrase by phrase; phrases that no longer fit are left out whole."""
+    start, stop = _affixes(tokenizer)
+    separator = _ids(tokenizer, ".")
+    width = max(1, max(len(c) for c in captions))
+    pad = tokenizer.pad_token_id or 0
+    ids = torch.full((len(captions), max_length), pad)
+    mask = torch.zeros(len(captions), max_length, dtype=torch.bool)
+    spans = torch.zeros(len(captions), width, max_length)
+    region = torch.full((len(captions), width), NO_REGION)
+    for row, caption in enumerate(captions):
+        tokens = list(start)
+        for column, phrase in enumerate(caption):
+            piece = (separator if len(tokens) > len(start) else []) + _ids(tokenizer, phrase.text)
+            if len(tokens) + len(piece) + len(stop) > max_length:
+                continue
+            begin = len(tokens) + (len(separator) if len(tokens) > len(start) else 0)
+            tokens += piece
+            spans[row, column, begin : len(tokens)] = 1
+            region[row, column] = REGIONS.index(phrase.region) if phrase.region else NO_REGION
+        tokens += stop
+        ids[row, : len(tokens)] = torch.tensor(tokens)
+        mask[row, : len(tokens)] = True
+    return PromptBatch(ids, mask, spans, region)
+
+
+def caption_language() -> Iterable[str]:
+    """Every phrase that captions are made of: the corpus of the small tokenizer."""
+    for key, wordings in WORDINGS.items():
+        for wording, side, zone in product(wordings, ("", "bilateral", *SIDES), ("", *ZONES)):
+            yield word(Fact(key, side=side, zone=zone), wording)
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def _affixes(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """Special tokens that the tokenizer puts before and after a text."""
+    whole, inner = tokenizer("lung")["input_ids"], _ids(tokenizer, "lung")
+    at = next(i for i in range(len(whole)) if whole[i : i + len(inner)] == inner)
+    return whole[:at], whole[at + len(inner) :]

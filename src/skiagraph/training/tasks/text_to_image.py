@@ -1,0 +1,243 @@
+"""Training of Chest-Diffusion: a U-ViT denoiser on cached latents, conditioned on captions (arXiv 2407.00752)."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
+from torch import Generator, Tensor, nn
+
+from skiagraph.attention.capture import middle_layers, record_text_attention
+from skiagraph.attention.grounding import grounding_loss, pointing_game, threshold_iou, word_maps
+from skiagraph.data.anatomy import REGIONS
+from skiagraph.data.captions import Phrase, compose
+from skiagraph.data.datasets import Record
+from skiagraph.models.registry import load_component
+from skiagraph.models.text import load_text_encoder, small_text_encoder, train_tokenizer
+from skiagraph.models.uvit import PRESETS, UViT2DModel
+from skiagraph.pipelines.text_to_image import TextToImagePipeline
+from skiagraph.training.images import random_indices, records_of
+from skiagraph.training.prompts import NO_REGION, PromptBatch, caption_language, tokenize_captions
+from skiagraph.training.recipe import TextToImageRecipe
+from skiagraph.training.views import FULL, Views, cached_views, make_views
+
+VALIDATION_TIMESTEPS = (100, 300, 500, 700, 900)
+
+
+class ConditionalDenoiser(nn.Module):
+    """The denoiser and the text encoder trained along with it; a frozen encoder stays outside."""
+
+    def __init__(self, denoiser: UViT2DModel, text_encoder: nn.Module | None) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.text_encoder = text_encoder
+
+    def forward(self, noisy: Tensor, timesteps: Tensor, prompts: PromptBatch, frozen: nn.Module | None) -> Tensor:
+        if frozen is None:
+            states = self.text_encoder(input_ids=prompts.ids, attention_mask=prompts.mask.long()).last_hidden_state
+        else:
+            with torch.no_grad():
+                states = frozen(input_ids=prompts.ids, attention_mask=prompts.mask.long()).last_hidden_state
+        return self.denoiser(noisy, timesteps, states, prompts.mask).sample
+
+
+class TextToImageTask:
+    """Noise or velocity prediction, plus a loss that makes the words of localised phrases point to their region."""
+
+    def __init__(self, recipe: TextToImageRecipe, cache: Path) -> None:
+        self.recipe = recipe
+        self.autoencoder = load_component(recipe.autoencoder).eval().requires_grad_(False)
+        self.scheduler = DDPMScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type=recipe.prediction_type,
+            clip_sample=False,
+        )  # fmt: skip
+        self.tokenizer, self.frozen_text, trained_text, text_dim = _text(recipe)
+        self.train, self.val, self.weights = self._views(cache)
+        channels, side = self.train.moments.shape[2] // 2, self.train.moments.shape[-1]
+        denoiser = UViT2DModel(
+            **_sizes(recipe), sample_size=side, in_channels=channels, text_dim=text_dim,
+            text_tokens=recipe.text.max_length,
+        )  # fmt: skip
+        self.model = ConditionalDenoiser(denoiser, trained_text)
+        self.device = torch.device("cpu")
+
+    def to(self, device: torch.device) -> None:
+        self.device = device
+        self.frozen_text = self.frozen_text.to(device) if self.frozen_text else None
+
+    def loss(self, model: nn.Module, batch_size: int, generator: Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        chosen = random_indices(len(self.train), batch_size, generator, self.weights)
+        kinds = self._random_kinds(batch_size, generator)
+        rng = random.Random(int(torch.randint(2**31, (1,), generator=generator)))
+        captions = [self._random_caption(int(k), int(i), rng) for k, i in zip(kinds, chosen, strict=True)]
+        prompts = self._prompts(captions)
+        latents = self._latents(self.train.moments[kinds, chosen], generator)
+        timesteps = torch.randint(self.scheduler.config.num_train_timesteps, (batch_size,), generator=generator)
+        regions = phrase_regions(self.train.regions[kinds, chosen], prompts.region.cpu()).to(self.device)
+        if self.recipe.grounding_weight == 0:
+            denoising = self._denoising_loss(model, latents, timesteps, prompts, generator)
+            return denoising, {"denoising": denoising}
+        denoiser = getattr(model, "module", model).denoiser
+        with record_text_attention(denoiser, middle_layers(denoiser)) as recorders:
+            denoising = self._denoising_loss(model, latents, timesteps, prompts, generator)
+            attention = torch.stack([r.last for r in recorders.values()]).mean(dim=0)
+        grounding = grounding_loss(attention, prompts.spans, _match(regions, attention))
+        total = denoising + self.recipe.grounding_weight * grounding
+        return total, {"denoising": denoising, "grounding": grounding}
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Denoising loss and, per layer, how well words of unseen patients point to their region."""
+        chosen = torch.arange(0, len(self.val), max(1, len(self.val) // 160))
+        rng = random.Random(0)
+        captions = [compose(self.val.facts[FULL][i], rng, dropout=0.0) for i in chosen.tolist()]
+        generator = Generator().manual_seed(0)
+        losses, scores = [], _GroundingScores()
+        with record_text_attention(model.denoiser) as recorders:
+            for number, part in enumerate(chosen.split(32)):
+                prompts = self._prompts(captions[32 * number : 32 * number + len(part)])
+                latents = self._latents(self.val.moments[FULL, part], generator)
+                step = VALIDATION_TIMESTEPS[number % len(VALIDATION_TIMESTEPS)]
+                timesteps = torch.full((len(latents),), step)
+                losses.append(self._denoising_loss(model, latents, timesteps, prompts, generator))
+                regions = phrase_regions(self.val.regions[FULL, part], prompts.region.cpu()).to(self.device)
+                scores.add({n: r.last for n, r in recorders.items()}, prompts, regions, middle_layers(model.denoiser))
+        return {"val_denoising": float(torch.stack(losses).mean()), **scores.summary()}
+
+    def export(self, model: nn.Module, folder: Path) -> None:
+        text_encoder = model.text_encoder if self.frozen_text is None else self.frozen_text
+        pipeline = TextToImagePipeline(
+            denoiser=model.denoiser,
+            vae=self.autoencoder,
+            text_encoder=text_encoder,
+            tokenizer=self.tokenizer,
+            scheduler=DPMSolverMultistepScheduler.from_config(self.scheduler.config),
+            prompt_length=self.recipe.text.max_length,
+            prompt_style="findings" if self.frozen_text is None else "report",
+        )
+        pipeline.to(dtype=torch.float16).save_pretrained(folder)
+
+    def _denoising_loss(
+        self, model: nn.Module, latents: Tensor, timesteps: Tensor, prompts: PromptBatch, generator: Generator
+    ) -> Tensor:
+        noise = torch.randn(latents.shape, generator=generator).to(self.device)
+        timesteps = timesteps.to(self.device)
+        noisy = self.scheduler.add_noise(latents, noise, timesteps)
+        target = noise
+        if self.recipe.prediction_type == "v_prediction":
+            target = self.scheduler.get_velocity(latents, noise, timesteps)
+        return F.mse_loss(model(noisy, timesteps, prompts, self.frozen_text).float(), target)
+
+    def _latents(self, moments: Tensor, generator: Generator) -> Tensor:
+        mean, logvar = moments.float().chunk(2, dim=1)
+        sample = mean + torch.exp(0.5 * logvar.clamp(-30, 20)) * torch.randn(mean.shape, generator=generator)
+        config = self.autoencoder.config
+        return ((sample - (config.get("shift_factor") or 0.0)) * config.scaling_factor).to(self.device)
+
+    def _prompts(self, captions: list[list[Phrase]]) -> PromptBatch:
+        p = tokenize_captions(self.tokenizer, captions, self.recipe.text.max_length)
+        return PromptBatch(*(t.to(self.device) for t in (p.ids, p.mask, p.spans, p.region)))
+
+    def _random_kinds(self, batch_size: int, generator: Generator) -> Tensor:
+        crop = self.recipe.captions.crop_share
+        shares = torch.tensor([(1 - crop) / 2, (1 - crop) / 2, crop])
+        return torch.multinomial(shares, batch_size, replacement=True, generator=generator)
+
+    def _random_caption(self, kind: int, index: int, rng: random.Random) -> list[Phrase]:
+        if rng.random() < self.recipe.unconditional:
+            return []
+        return compose(self.train.facts[kind][index], rng, self.recipe.captions.phrase_dropout)
+
+    def _views(self, cache: Path) -> tuple[Views, Views, Tensor]:
+        data, recipe = self.recipe.data, self.recipe
+        segmenter = load_component(recipe.captions.segmenter).eval()
+        train, val = records_of(data, "train"), records_of(data, "val")
+        identity = f"{data.model_dump()} {recipe.autoencoder} {recipe.captions.segmenter} {recipe.seed}"
+
+        def compute(records: list[Record], seed: int, cohorts=None):
+            return lambda: make_views(records, data.image_size, data.fit, self.autoencoder, segmenter, cohorts, seed)
+
+        train_views, cohorts = cached_views(cache / "train.safetensors", identity, compute(train, recipe.seed))
+        val_views, _ = cached_views(cache / "val.safetensors", identity, compute(val, recipe.seed + 1, cohorts))
+        weights = torch.tensor([_weight(r, recipe.sampling) for r in train])
+        return train_views, val_views, weights
+
+
+class _GroundingScores:
+    """Collects pointing-game accuracy and IoU per word and layer."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, list[Tensor]] = {}
+
+    def add(self, attention: dict[str, Tensor], prompts: PromptBatch, regions: Tensor, middle: list[str]) -> None:
+        maps = {name.split(".attn")[0]: a for name, a in attention.items()}
+        maps["middle"] = torch.stack([attention[name] for name in middle]).mean(dim=0)
+        for layer, a in maps.items():
+            words = word_maps(a, prompts.spans)
+            target = _match(regions, a)
+            hit, iou = pointing_game(words, target).float(), threshold_iou(words, target)
+            used = (prompts.spans.sum(dim=-1) > 0) & (target.amax(dim=(-1, -2)) >= 0.5)
+            for group, members in _WORD_GROUPS.items():
+                chosen = used & torch.isin(prompts.region, torch.tensor(members, device=used.device))
+                if layer == "middle":
+                    self._put(f"pointing/{group}", hit[chosen])
+                self._put(f"iou/{group}" if layer == "middle" else f"iou_by_layer/{layer}", iou[chosen])
+
+    def summary(self) -> dict[str, float]:
+        return {name: float(torch.cat(v).mean()) for name, v in self.values.items() if sum(map(len, v))}
+
+    def _put(self, name: str, values: Tensor) -> None:
+        self.values.setdefault(name, []).append(values)
+
+
+_WORD_GROUPS = {
+    "right lung": [REGIONS.index("right lung")],
+    "left lung": [REGIONS.index("left lung")],
+    "heart": [REGIONS.index("heart")],
+    "opacity": [i for i, name in enumerate(REGIONS) if name.endswith("zone")],
+}
+
+
+def phrase_regions(regions: Tensor, index: Tensor) -> Tensor:
+    """Region map of every phrase.
+
+    Args:
+        regions: (batch, regions, h, w) uint8.
+        index: (batch, phrases) into the regions, `NO_REGION` for none.
+
+    Returns:
+        float (batch, phrases, h, w) in [0, 1]; zero where there is none.
+    """
+    batch = torch.arange(len(regions))[:, None]
+    maps = regions[batch, index.clamp_min(0)].float() / 255
+    return maps * (index != NO_REGION)[..., None, None]
+
+
+def _match(regions: Tensor, attention: Tensor) -> Tensor:
+    return F.adaptive_avg_pool2d(regions, attention.shape[-2:])
+
+
+def _weight(record: Record, sampling: dict[str, float]) -> float:
+    return sampling.get(record.dataset, 1.0) * max([sampling.get(name, 1.0) for name in record.labels] or [1.0])
+
+
+def _sizes(recipe: TextToImageRecipe) -> dict:
+    given = recipe.denoiser.model_dump(exclude={"preset"}, exclude_none=True)
+    return {**PRESETS[recipe.denoiser.preset], **given} if recipe.denoiser.preset else given
+
+
+def _text(recipe: TextToImageRecipe):
+    """(tokenizer, frozen encoder or None, trained encoder or None, width of the states)."""
+    text = recipe.text
+    if text.path is not None:
+        encoder, tokenizer = load_text_encoder(text.path)
+        return tokenizer, encoder.eval().requires_grad_(False), None, encoder.config.hidden_size
+    tokenizer = train_tokenizer(caption_language(), vocab_size=text.vocab_size, max_length=text.max_length)
+    encoder = small_text_encoder(
+        tokenizer, hidden_size=text.hidden_size, layers=text.layers, heads=text.heads, max_length=text.max_length
+    )
+    return tokenizer, None, encoder, text.hidden_size
+
+
