@@ -1,4 +1,4 @@
-"""Multiply-adds of U-ViT presets against Stable Diffusion 1.5, and which configuration fits the paper's figure.
+"""Multiply-adds of U-ViT presets against Stable Diffusion 1.5, and the configuration nearest the paper's.
 
 Everything is counted on the meta device: no weights, no data, no accelerator.
 
@@ -89,12 +89,12 @@ def preset_macs(preset: str, tokens: int) -> int:
 
 
 def peers() -> list[ComponentCost]:
-    """Stable Diffusion 1.5's U-Net and decoder, and this package's small decoder. Call under the meta device."""
+    """SD1.5's U-Net and decoder, and this package's small decoder. Call under the meta device."""
     unet, vae, small = UNet2DConditionModel(**SD15_UNET), AutoencoderKL(**SD15_VAE), SmallAutoencoderKL()
-    text = torch.zeros(1, 77, 768)
+    text, step = torch.zeros(1, 77, 768), torch.zeros(1)
     side = 256 // small.downscale
     return [
-        *(component_cost(_unet_name(size), unet, torch.zeros(1, 4, size // 8, size // 8), torch.zeros(1), text)
+        *(component_cost(_unet_name(size), unet, torch.zeros(1, 4, size // 8, size // 8), step, text)
           for size in (256, 512)),
         component_cost("SD1.5 decoder, 256 px", nn.Sequential(vae.post_quant_conv, vae.decoder),
                        torch.zeros(1, 4, 32, 32)),
@@ -104,9 +104,9 @@ def peers() -> list[ComponentCost]:
 
 
 def nearest_fits() -> list[dict]:
-    """Per reading of the paper's figure: nearest preset among the usual text lengths, and among all up to 256."""
+    """Per reading of the paper's figure: the nearest preset at usual and at any text lengths."""
     return [
-        {"reading": reading, "text_lengths": lengths, **_nearest(PAPER_GFLOPS / per_mac, tokens), "flops_per_mac": per_mac}
+        {"reading": reading, "text_lengths": lengths, **_nearest(PAPER_GFLOPS / per_mac, tokens)}
         for reading, per_mac in (("multiply-adds", 1), ("FLOPs", 2))
         for lengths, tokens in (("usual", TEXT_TOKENS), ("any up to 256", range(257)))
     ]  # fmt: skip
@@ -122,21 +122,21 @@ def _nearest(target_gmacs: float, lengths: range | tuple[int, ...]) -> dict:
 def markdown(uvits: list[dict], others: list[ComponentCost], fits: list[dict], unets: dict[int, int]) -> str:
     """The report: one table, the fits and the ratios to Stable Diffusion."""
     lines = [
-        "G multiply-adds of one forward pass for one image (FLOPs are twice that). U-ViT: 32x32x4 latents, patch 2, "
-        f"text states of width {TEXT_DIM}.",
+        "G multiply-adds of one forward pass of one image (FLOPs are twice that). U-ViT: 32x32x4 latents, "
+        f"patch 2, text states of width {TEXT_DIM}.",
         "",
         "| network | text tokens | parameters, M | closed form | measured |",
         "| --- | ---: | ---: | ---: | ---: |",
         *(f"| U-ViT {r['preset']} | {r['text_tokens']} | {r['parameters'] / 1e6:.2f} "
           f"| {r['closed_form_macs'] / 1e9:.2f} | {r['measured_macs'] / 1e9:.2f} |" for r in uvits),
-        *(f"| {c.name} | {'77' if 'U-Net' in c.name else ''} | {c.parameters / 1e6:.2f} | | {c.macs / 1e9:.2f} |"
-          for c in others),
+        *(f"| {c.name} | {77 if 'U-Net' in c.name else ''} | {c.parameters / 1e6:.2f} "
+          f"| | {c.macs / 1e9:.2f} |" for c in others),
         "",
         f"Nearest to the paper's {PAPER_GFLOPS} G:",
         "",
-        *(f"- read as {f['reading']} ({f['target_gmacs']:.3f} G multiply-adds), text lengths {f['text_lengths']}: "
-          f"{f['preset']} with {f['text_tokens']} text tokens, {f['gmacs']:.2f} G ({f['relative_difference']:+.1%})."
-          for f in fits),
+        *(f"- read as {f['reading']} ({f['target_gmacs']:.3f} G multiply-adds), text lengths "
+          f"{f['text_lengths']}: {f['preset']} with {f['text_tokens']} text tokens, {f['gmacs']:.2f} G "
+          f"({f['relative_difference']:+.1%})." for f in fits),
         "",
         _ratios(unets),
     ]  # fmt: skip
@@ -150,8 +150,8 @@ def _ratios(unets: dict[int, int]) -> str:
         for size in (512, 256)
     ]
     return (
-        f"Against SD1.5's U-Net the paper's figure is {', '.join(said)}. \"Nearly a third of SD\" therefore fits "
-        "multiply-adds against SD at 512 px; at equal 256 px SD's U-Net takes fewer multiply-adds than the figure."
+        f"Against SD1.5's U-Net the paper's figure is {', '.join(said)}. \"Nearly a third of SD\" therefore "
+        "fits multiply-adds against SD at 512 px; at equal 256 px SD's U-Net takes fewer than the figure."
     )
 
 

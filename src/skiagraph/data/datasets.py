@@ -59,6 +59,7 @@ class Record:
     mask: Path | None = None
     mask_trusted: bool = False
     detail: str = ""
+    report: str | None = None
 
     @property
     def key(self) -> str:
@@ -103,10 +104,56 @@ def load_records(
     wanted = None if splits is None else set(splits)
     records: list[Record] = []
     for name in names:
-        if name not in READERS:
-            raise DataError(f"unknown dataset {name!r}; known: {', '.join(sorted(READERS))}")
-        records += [r for r in READERS[name](base / name) if wanted is None or r.split in wanted]
+        found = READERS[name](base / name) if name in READERS else read_folder(base / name)
+        records += [r for r in found if wanted is None or r.split in wanted]
     return records
+
+
+def read_folder(folder: Path) -> list[Record]:
+    """Any other dataset: a folder with `metadata.csv`, one row per image.
+
+    Columns: `file` (relative to the folder), `patient` and `split` are required; `report`, `labels` (names of `LABELS`
+    joined by "|"), `view`, `age` in years, `sex` ("male" or "female") and `mask` are read where present.
+
+    Raises:
+        DataError: no such file or column, an unknown split or label, a missing image, or a patient in two splits.
+    """
+    if not (folder / "metadata.csv").is_file():
+        raise DataError(
+            f"unknown dataset {folder.name!r}: not one of {', '.join(sorted(READERS))}, and {folder}/metadata.csv is missing"
+        )
+    rows = _rows(folder / "metadata.csv")
+    missing = {"file", "patient", "split"} - set(rows[0] if rows else ())
+    if missing:
+        raise DataError(f"{folder}/metadata.csv lacks the column(s) {', '.join(sorted(missing))}")
+    records = [_row_record(folder, row) for row in rows]
+    splits: dict[str, str] = {}
+    for record in records:
+        if splits.setdefault(record.patient, record.split) != record.split:
+            raise DataError(f"{folder}/metadata.csv puts patient {record.patient!r} in two splits; split by patient")
+    return records
+
+
+def _row_record(folder: Path, row: dict[str, str]) -> Record:
+    labels = frozenset(filter(None, (row.get("labels") or "").split("|")))
+    if labels - set(LABELS) or row["split"] not in ("train", "val", "test"):
+        raise DataError(
+            f"{folder}/metadata.csv, {row['file']}: split {row['split']!r} must be train, val or test, and labels of "
+            f"{', '.join(LABELS)}; found {', '.join(sorted(labels)) or 'none'}"
+        )
+    return Record(
+        dataset=folder.name,
+        path=_existing(folder / row["file"]),
+        patient=row["patient"],
+        split=row["split"],
+        labels=labels,
+        view=row.get("view") or None,
+        age=float(row["age"]) if row.get("age") else None,
+        sex=row.get("sex") or None,
+        mask=folder / row["mask"] if row.get("mask") else None,
+        mask_trusted=bool(row.get("mask")),
+        report=row.get("report") or None,
+    )
 
 
 @cache

@@ -47,11 +47,11 @@ def uvit_macs(
     mlp_ratio: int = 4,
     final_conv: bool = True,
 ) -> int:
-    """Multiply-adds of one U-ViT forward pass for one image (arXiv 2209.12152), without norms and activations.
+    """Multiply-adds of one U-ViT forward pass of one image (arXiv 2209.12152), norms and activations aside.
 
     With L = 1 + text_tokens + (latent / patch)^2 tokens of width D: each of the depth + 1 blocks takes
-    L (4 D^2 + 2 mlp_ratio D^2 + 2 L D), each of the depth / 2 skip connections L 2 D^2; embeddings and head come
-    on top. The cost does not depend on the number of heads, nor on whether text tokens are masked.
+    L (4 D^2 + 2 mlp_ratio D^2 + 2 L D), each of the depth / 2 skip connections L 2 D^2; embeddings and head
+    come on top. The cost does not depend on the number of heads, nor on whether text tokens are masked.
 
     Args:
         hidden: token width D.
@@ -77,9 +77,9 @@ def uvit_macs(
 def measured_macs(module: nn.Module, *inputs: Any, **kwargs: Any) -> int:
     """Multiply-adds of `module(*inputs, **kwargs)`, counted operation by operation.
 
-    Matrix products, convolutions and attention count; norms, activations, additions and interpolations do not.
-    On the meta device (`with torch.device("meta")` around building the module and its inputs) it takes no memory
-    and hardly any time, whatever the size. The count is of the whole batch.
+    Matrix products, convolutions and attention count; norms, activations, additions and resizing do not.
+    On the meta device (`with torch.device("meta")` around building the module and its inputs) it takes
+    no memory and hardly any time, whatever the size. The count is of the whole batch.
     """
     # Not every device's fused attention is counted (the CPU's is not); as plain matrix products it always is.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:

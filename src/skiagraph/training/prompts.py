@@ -33,7 +33,10 @@ class PromptBatch:
 def tokenize_captions(
     tokenizer: PreTrainedTokenizerBase, captions: Sequence[Sequence[Phrase]], max_length: int
 ) -> PromptBatch:
-    """Tokenise captions phrase by phrase; phrases that no longer fit are left out whole."""
+    """Tokenise captions phrase by phrase.
+
+    Phrases that no longer fit are left out whole, except that the first, which may be a whole report, is cut to fit.
+    """
     start, stop = _affixes(tokenizer)
     separator = _ids(tokenizer, ".")
     width = max(1, max(len(c) for c in captions))
@@ -46,8 +49,10 @@ def tokenize_captions(
         tokens = list(start)
         for column, phrase in enumerate(caption):
             piece = (separator if len(tokens) > len(start) else []) + _ids(tokenizer, phrase.text)
-            if len(tokens) + len(piece) + len(stop) > max_length:
+            room = max_length - len(tokens) - len(stop)
+            if len(piece) > room and len(tokens) > len(start):
                 continue
+            piece = piece[:room]
             begin = len(tokens) + (len(separator) if len(tokens) > len(start) else 0)
             tokens += piece
             spans[row, column, begin : len(tokens)] = 1

@@ -69,6 +69,15 @@ class AutoencoderRecipe(_Recipe):
     kl_weight: float = Field(1e-6, ge=0)
 
 
+class DecoderRecipe(_Recipe):
+    """Adversarial sharpening of the decoder of a trained `SmallAutoencoderKL`; its latents stay as they are."""
+
+    task: Literal["decoder"]
+    autoencoder: str
+    edge_weight: float = Field(1.0, ge=0)
+    adversarial_weight: float = Field(0.5, ge=0)
+
+
 class SegmenterRecipe(_Recipe):
     """The small lung segmenter (left and right lung)."""
 
@@ -127,7 +136,7 @@ class TextToImageRecipe(_Recipe):
     grounding_weight: float = Field(0.0, ge=0)
 
 
-Recipe = AutoencoderRecipe | SegmenterRecipe | ClassifierRecipe | TextToImageRecipe
+Recipe = AutoencoderRecipe | DecoderRecipe | SegmenterRecipe | ClassifierRecipe | TextToImageRecipe
 _ADAPTER: TypeAdapter[Recipe] = TypeAdapter(Annotated[Recipe, Field(discriminator="task")])
 
 

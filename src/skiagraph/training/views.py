@@ -67,9 +67,10 @@ def score_images(
     regions: Sequence[dict[str, np.ndarray] | None],
     cohorts: Cohorts | None = None,
 ) -> tuple[list[dict[str, float] | None], Cohorts]:
-    """Standard scores of every radiograph (None where a lung was not found) and the normal cohorts they refer to.
+    """Standard scores of every radiograph and the normal cohorts they refer to.
 
-    Cohorts are fitted on the records labelled normal unless given.
+    Cohorts are fitted on the records labelled normal unless given. Scores are None where a lung was not found, and
+    everywhere where there is no cohort to compare with, as in a dataset of reports without labels.
     """
     raw = [
         None if region is None else measure(image[0].numpy().astype(np.float32) / 255, region)
@@ -80,11 +81,9 @@ def score_images(
             (cohort_name(r.is_child, r.view), m) for r, m in zip(records, raw, strict=True) if m and "normal" in r.labels
         ]
         cohorts = fit_cohorts(normal)
-    if not cohorts:
-        raise DataError("no radiograph labelled normal with two lungs found; measured captions need a normal cohort")
     known = list(cohorts)
     scores = [
-        None if m is None else standard_scores(m, cohorts[cohort_name(r.is_child, r.view, known)])
+        None if m is None or not known else standard_scores(m, cohorts[cohort_name(r.is_child, r.view, known)])
         for r, m in zip(records, raw, strict=True)
     ]
     return scores, cohorts
@@ -149,6 +148,7 @@ def _view(images: Tensor, regions: Sequence[dict | None], matrices: Tensor, auto
     for start in track(range(0, len(images), 32), "encoding views", transient=True):
         part = slice(start, start + 32)
         moved = warp(to_model_range(images[part]), matrices[part])
+        moved = moved.expand(-1, autoencoder.config.in_channels, -1, -1)
         posterior = autoencoder.encode(moved.to(device)).latent_dist
         moments.append(posterior.parameters.half().cpu())
         masks = torch.stack([_stack(r, images.shape[-1]) for r in regions[part]])

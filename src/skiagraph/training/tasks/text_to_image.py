@@ -22,7 +22,7 @@ from skiagraph.pipelines.text_to_image import TextToImagePipeline
 from skiagraph.training.images import random_indices, records_of
 from skiagraph.training.prompts import NO_REGION, PromptBatch, caption_language, tokenize_captions
 from skiagraph.training.recipe import TextToImageRecipe
-from skiagraph.training.views import FULL, Views, cached_views, make_views
+from skiagraph.training.views import CROP, FULL, Views, cached_views, make_views
 
 VALIDATION_TIMESTEPS = (100, 300, 500, 700, 900)
 
@@ -148,6 +148,8 @@ class TextToImageTask:
     def _random_caption(self, kind: int, index: int, rng: random.Random) -> list[Phrase]:
         if rng.random() < self.recipe.unconditional:
             return []
+        if self.reports[index] and self.frozen_text is not None and kind != CROP:
+            return [Phrase(self.reports[index])]
         return compose(self.train.facts[kind][index], rng, self.recipe.captions.phrase_dropout)
 
     def _views(self, cache: Path) -> tuple[Views, Views, Tensor]:
@@ -161,6 +163,7 @@ class TextToImageTask:
 
         train_views, cohorts = cached_views(cache / "train.safetensors", identity, compute(train, recipe.seed))
         val_views, _ = cached_views(cache / "val.safetensors", identity, compute(val, recipe.seed + 1, cohorts))
+        self.reports = [r.report for r in train]
         weights = torch.tensor([_weight(r, recipe.sampling) for r in train])
         return train_views, val_views, weights
 

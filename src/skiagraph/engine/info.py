@@ -1,0 +1,74 @@
+"""What a model is made of: parameters, multiply-adds and FLOPs per component, for one image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from skiagraph.models.cost import ComponentCost, component_cost
+from skiagraph.models.finding_classifier import FindingClassifier
+from skiagraph.models.lung_segmenter import LungSegmenter
+from skiagraph.models.registry import load_component, model_folder
+from skiagraph.pipelines.text_to_image import TextToImagePipeline
+
+CONVENTION = "1 multiply-add = 1 MAC = 2 FLOPs; the denoiser once per step and guidance branch"
+
+
+def describe(name_or_folder: str) -> dict[str, Any]:
+    """Cost of every component of a shipped model or a model folder.
+
+    Returns:
+        `model`, `convention` and `components`: rows of name, class, parameters, macs and flops.
+
+    Raises:
+        ModelError: no such model, or a damaged one.
+    """
+    folder = model_folder(name_or_folder)
+    if (folder / "model_index.json").is_file():
+        costs = _pipeline_costs(TextToImagePipeline.load(folder))
+    else:
+        costs = _network_costs(load_component(folder))
+    rows = [{"name": c.name, "class": k, "parameters": c.parameters, "macs": c.macs, "flops": c.flops} for k, c in costs]
+    return {"model": str(name_or_folder), "convention": CONVENTION, "components": rows}
+
+
+def _pipeline_costs(pipeline: TextToImagePipeline) -> list[tuple[str, ComponentCost]]:
+    c, tokens = pipeline.denoiser.config, pipeline.config.prompt_length
+    latent = torch.zeros(1, c.in_channels, c.sample_size, c.sample_size)
+    ids = torch.zeros(1, tokens, dtype=torch.long)
+    decoder = _Call(pipeline.vae, pipeline.vae.decode)
+    image = decoder(latent)[0]
+    rows = [
+        ("text_encoder", pipeline.text_encoder, (ids,)),
+        ("denoiser", pipeline.denoiser, (latent, torch.tensor(1), torch.zeros(1, tokens, c.text_dim))),
+        ("vae.decode", decoder, (latent,)),
+        ("vae.encode", _Call(pipeline.vae, pipeline.vae.encode), (image,)),
+    ]
+    return [
+        (type(getattr(module, "owner", module)).__name__, component_cost(name, module, *inputs))
+        for name, module, inputs in rows
+    ]
+
+
+def _network_costs(network: nn.Module) -> list[tuple[str, ComponentCost]]:
+    if isinstance(network, FindingClassifier | LungSegmenter):
+        size = network.config.working_size
+        image = torch.zeros(1, 1, size, size)
+        return [(type(network).__name__, component_cost("network", network, image))]
+    parameters = sum(p.numel() for p in network.parameters())
+    return [(type(network).__name__, ComponentCost("network", parameters, 0))]
+
+
+class _Call(nn.Module):
+    """One method of a network as a module, so that it can be measured alone."""
+
+    def __init__(self, owner: nn.Module, method: Any) -> None:
+        super().__init__()
+        self.owner, self.method = owner, method
+
+    def forward(self, *inputs: Any) -> Any:
+        return self.method(*inputs, return_dict=False)
+
+
