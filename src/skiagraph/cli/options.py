@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,3 +11,11 @@ import typer
 Output = Annotated[Path, typer.Option("-o", "--output", file_okay=False, help="Folder to write to.")]
 Model = Annotated[str, typer.Option("--model", help="Name of a shipped model, or a model folder.")]
 Device = Annotated[str, typer.Option(help="Torch device, such as cpu or cuda.")]
+
+
+class Dtype(StrEnum):
+    """Precisions that networks run in; sampling itself is always float32."""
+
+    float32 = "float32"
+    float16 = "float16"
+    bfloat16 = "bfloat16"

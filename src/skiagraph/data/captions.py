@@ -138,6 +138,12 @@ def word(fact: Fact, wording: str) -> str:
     return " ".join(text.split())
 
 
+def record_prompt(record: Record) -> str:
+    """A prompt from a row of a label table: its findings, view, age group and sex, in fixed wording."""
+    facts = [Fact(label) for label in sorted(record.labels)] + _patient(record)
+    return caption_text([Phrase(word(f, WORDINGS[f.key][0])) for f in facts])
+
+
 def report_prompt(report: Report) -> str:
     """A report in the words the shipped model was trained on: findings that are present, view, age group and sex.
 

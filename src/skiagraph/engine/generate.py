@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import torch
 from rich.progress import Progress
 
 from skiagraph.data.images import SYNTHETIC_TEXT, read_radiograph, write_png
@@ -35,6 +36,7 @@ class GenerateConfig:
     guidance: float = 2.0
     negative: str = ""
     scheduler: str | None = None
+    dtype: str = "float32"
     batch_size: int = 8
     device: str = "cpu"
 
@@ -61,7 +63,7 @@ def generate(config: GenerateConfig, output: Path, *, quiet: bool = False) -> di
         raise ReportError("no reports given; use --report TEXT or --reports FILE.csv")
     folder = model_folder(config.model)
     manifest = open_manifest(output, "generate", _plain(config), weights=weight_hashes(folder), images=[])
-    pipeline = TextToImagePipeline.load(config.model, device=config.device)
+    pipeline = TextToImagePipeline.load(config.model, dtype=getattr(torch, config.dtype), device=config.device)
     pipeline.set_progress_bar_config(disable=True)
     if config.scheduler:
         pipeline.scheduler = make_scheduler(config.scheduler, pipeline.scheduler.config)

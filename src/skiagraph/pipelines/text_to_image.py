@@ -141,6 +141,7 @@ class TextToImagePipeline(DiffusionPipeline):
         """Float32 images (n, H, W) in [0, 1] of scaled latents (n, c, h, w), a few at a time to bound memory."""
         config = self.vae.config
         latents = latents / config.scaling_factor + (config.get("shift_factor") or 0.0)
+        latents = latents.to(self.vae.dtype)
         images = torch.cat([self.vae.decode(chunk, return_dict=False)[0] for chunk in latents.split(8)])
         grey = images.float().mean(dim=1)
         return (grey / 2 + 0.5).clamp(0, 1).cpu().numpy()
@@ -182,19 +183,20 @@ class TextToImagePipeline(DiffusionPipeline):
         c = self.denoiser.config
         shape = (count, c.in_channels, c.sample_size, c.sample_size)
         if latents is None:
-            latents = randn_tensor(shape, generator=generators, device=self._execution_device, dtype=self.denoiser.dtype)
+            latents = randn_tensor(shape, generator=generators, device=self._execution_device, dtype=torch.float32)
         elif tuple(latents.shape) != shape:
             raise ModelError(f"latents are {tuple(latents.shape)}, expected {shape}")
-        return latents.to(self._execution_device, self.denoiser.dtype) * self.scheduler.init_noise_sigma
+        # Latents stay float32 whatever the networks' dtype: half precision in the sampler's small steps shows as noise.
+        return latents.to(self._execution_device, torch.float32) * self.scheduler.init_noise_sigma
 
     def _predict(
         self, latents: Tensor, timestep: Tensor, text: TextStates, unconditional: TextStates | None, scale: float
     ) -> Tensor:
-        model_input = self.scheduler.scale_model_input(latents, timestep)
-        conditional = self.denoiser(model_input, timestep, text.states, text.mask).sample
+        model_input = self.scheduler.scale_model_input(latents, timestep).to(self.denoiser.dtype)
+        conditional = self.denoiser(model_input, timestep, text.states, text.mask).sample.float()
         if unconditional is None:
             return conditional
-        free = self.denoiser(model_input, timestep, unconditional.states, unconditional.mask).sample
+        free = self.denoiser(model_input, timestep, unconditional.states, unconditional.mask).sample.float()
         return free + scale * (conditional - free)
 
 
