@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from machine import machine
 from PIL import Image
 
+from machine import machine
 from skiagraph.data.captions import record_prompt
 from skiagraph.data.datasets import Record, load_records
 from skiagraph.data.images import read_radiograph, square
@@ -55,7 +55,10 @@ def main() -> None:
     floor_features = train_features[[train.index(r) for r in matched]]
 
     results: dict[str, MetricResult] = {}
-    for name, features in {"generated to held-out": fake_features, "real train to held-out (floor)": floor_features}.items():
+    for name, features in {
+        "generated to held-out": fake_features,
+        "real train to held-out (floor)": floor_features,
+    }.items():
         results[f"Frechet distance, {name}"] = frechet_distance(real_features, features, extractor=EXTRACTOR)
         results[f"kernel distance, {name}"] = kernel_distance(real_features, features, extractor=EXTRACTOR)
     results |= _intended(holdout, fake_scores, "generated")
@@ -109,7 +112,13 @@ def _report(results: dict[str, MetricResult], args: argparse.Namespace, n: int) 
     write_json(
         args.output / "results.json",
         {
-            "settings": {"n": n, "steps": args.steps, "guidance": args.guidance, "dtype": args.dtype, "seed": args.seed},
+            "settings": {
+                "n": n,
+                "steps": args.steps,
+                "guidance": args.guidance,
+                "dtype": args.dtype,
+                "seed": args.seed,
+            },
             "machine": machine(),
             "results": {name: {k: v for k, v in r.to_dict().items() if k != "details"} for name, r in results.items()},
         },
@@ -131,4 +140,3 @@ def _arguments() -> argparse.Namespace:
 
 if __name__ == "__main__":
     main()
-

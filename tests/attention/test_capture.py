@@ -22,7 +22,14 @@ def test_block_equals_explicit_softmax():
 def model():
     torch.manual_seed(0)
     return UViT2DModel(
-        sample_size=8, in_channels=2, patch_size=2, hidden_size=16, depth=2, num_heads=2, text_dim=6, text_tokens=5
+        sample_size=8,
+        in_channels=2,
+        patch_size=2,
+        hidden_size=16,
+        depth=2,
+        num_heads=2,
+        text_dim=6,
+        text_tokens=5,
     )
 
 

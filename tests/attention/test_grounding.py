@@ -29,7 +29,9 @@ def test_phrases_without_region_or_tokens_do_not_count():
     region, attention = square(), torch.rand(1, 1, 8, 8)
     alone = grounding_loss(attention, torch.ones(1, 1, 1), region)
     both = grounding_loss(
-        attention, torch.tensor([[[1.0], [0.0], [1.0]]]), torch.cat([region, region, torch.zeros_like(region)], 1)
+        attention,
+        torch.tensor([[[1.0], [0.0], [1.0]]]),
+        torch.cat([region, region, torch.zeros_like(region)], 1),
     )
     torch.testing.assert_close(alone, both)
     assert grounding_loss(attention, torch.zeros(1, 1, 1), region) == 0

@@ -277,9 +277,7 @@ def test_safetensors_are_preferred(tmp_path, tiny, published, tokenizer):
 
 def test_biomedclip_of_another_layout(tmp_path, tiny, published, tokenizer):
     lost = "text.transformer.encoder.layer.1.output.dense.bias"
-    wrong = {k: v for k, v in published.items() if k != lost} | {
-        "text.transformer.pooler.dense.bias": torch.zeros(16)
-    }
+    wrong = {k: v for k, v in published.items() if k != lost} | {"text.transformer.pooler.dense.bias": torch.zeros(16)}
     folder = _open_clip_folder(tmp_path, wrong, tokenizer, "safetensors")
     with pytest.raises(ModelError, match=r"1 missing: encoder\.layer\.1.*1 unexpected: pooler\.dense\.bias"):
         load_biomedclip(folder, config=tiny)

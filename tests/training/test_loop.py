@@ -18,7 +18,14 @@ from skiagraph.training.recipe import AutoencoderRecipe, OptimConfig
 
 
 def recipe(steps=8, **optim):
-    values = {"steps": steps, "batch_size": 4, "learning_rate": 1e-2, "tensorboard": False, "validate_every": 0, **optim}
+    values = {
+        "steps": steps,
+        "batch_size": 4,
+        "learning_rate": 1e-2,
+        "tensorboard": False,
+        "validate_every": 0,
+        **optim,
+    }
     return AutoencoderRecipe(task="autoencoder", data={"datasets": []}, optim=OptimConfig(**values))
 
 

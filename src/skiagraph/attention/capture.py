@@ -13,9 +13,7 @@ from skiagraph.errors import ModelError
 from skiagraph.models.uvit import JointAttention, TokenLayout, UViT2DModel
 
 
-def image_to_text_attention(
-    query: Tensor, key: Tensor, attention_mask: Tensor | None, layout: TokenLayout
-) -> Tensor:
+def image_to_text_attention(query: Tensor, key: Tensor, attention_mask: Tensor | None, layout: TokenLayout) -> Tensor:
     """The image-to-text block of softmax(QK^T / sqrt(d)), the part that cross-attention plays elsewhere.
 
     Args:

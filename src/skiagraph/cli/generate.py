@@ -14,16 +14,22 @@ from skiagraph.models.registry import DEFAULT_MODEL
 def run(
     output: Output,
     report: Annotated[list[str] | None, typer.Option("--report", help="A report; may be repeated.")] = None,
-    reports: Annotated[Path | None, typer.Option(help="CSV with a column 'report', or text, one report a line.")] = None,
+    reports: Annotated[
+        Path | None, typer.Option(help="CSV with a column 'report', or text, one report a line.")
+    ] = None,
     model: Model = DEFAULT_MODEL,
     count: Annotated[int, typer.Option("-n", "--count", min=1, help="Images per report.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first image; each next image has the next seed.")] = 0,
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 30,
     guidance: Annotated[float, typer.Option(min=0, help="Guidance scale; 1 switches it off.")] = 2.0,
     negative: Annotated[str, typer.Option(help="What to lead away from.")] = "",
-    scheduler: Annotated[str | None, typer.Option(help="Any diffusers scheduler, such as DDIM or UniPCMultistep.")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Any diffusers scheduler, such as DDIM or UniPCMultistep.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time; does not change them.")] = 8,
-    dtype: Annotated[Dtype, typer.Option(help="Networks' precision; bfloat16 is faster where the machine has it.")] = Dtype.float32,
+    dtype: Annotated[
+        Dtype, typer.Option(help="Networks' precision; bfloat16 is faster where the machine has it.")
+    ] = Dtype.float32,
     device: Device = "cpu",
 ) -> None:
     """Generate chest X-rays from reports: PNGs, a contact sheet and a manifest in OUTPUT."""

@@ -28,7 +28,11 @@ def run(
         table.add_column(heading, justify="left" if heading in ("component", "class") else "right")
     for row in info["components"]:
         table.add_row(
-            row["name"], row["class"], f"{row['parameters']:,}", f"{row['macs'] / 1e9:.3f}", f"{row['flops'] / 1e9:.3f}"
+            row["name"],
+            row["class"],
+            f"{row['parameters']:,}",
+            f"{row['macs'] / 1e9:.3f}",
+            f"{row['flops'] / 1e9:.3f}",
         )
     Console().print(table)
     if output is not None:

@@ -5,6 +5,7 @@ Sides are the patient's: the right lung lies on the left of the picture. Masks a
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
@@ -76,7 +77,7 @@ def _thirds(lung: np.ndarray) -> list[np.ndarray]:
     top, bottom, _, _ = _box(lung)
     rows = np.arange(lung.shape[0])[:, None]
     edges = np.linspace(top, bottom, 4)
-    return [lung & (rows >= low) & (rows < high) for low, high in zip(edges[:-1], edges[1:], strict=True)]
+    return [lung & (rows >= low) & (rows < high) for low, high in itertools.pairwise(edges)]
 
 
 def _box(mask: np.ndarray) -> tuple[int, int, int, int]:

@@ -40,7 +40,11 @@ WORDINGS: Mapping[str, Sequence[str]] = {
     "male": ["male"],
     "female": ["female"],
     "normal": ["normal chest", "no acute disease", "no finding", "normal chest radiograph"],
-    "pneumonia": ["{side} {zone} pneumonia", "pneumonia in the {side} {zone} zone", "{zone} {side} pneumonia"],
+    "pneumonia": [
+        "{side} {zone} pneumonia",
+        "pneumonia in the {side} {zone} zone",
+        "{zone} {side} pneumonia",
+    ],
     "infiltration": ["{side} {zone} infiltrate", "infiltration in the {side} {zone} zone"],
     "consolidation": ["{side} {zone} consolidation", "consolidation in the {side} {zone} zone"],
     "effusion": ["{side} pleural effusion", "pleural effusion on the {side}"],
@@ -261,5 +265,6 @@ def visible_shares(regions: Regions, box: tuple[int, int, int, int]) -> dict[str
     """Share of each region inside a crop (top, bottom, left, right), ends exclusive."""
     top, bottom, left, right = box
     return {
-        name: float(mask[top:bottom, left:right].sum() / max(1, np.count_nonzero(mask))) for name, mask in regions.items()
+        name: float(mask[top:bottom, left:right].sum() / max(1, np.count_nonzero(mask)))
+        for name, mask in regions.items()
     }

@@ -254,7 +254,9 @@ def _split(dataset: str, patient: str) -> str:
     try:
         return patient_splits(dataset)[patient]
     except KeyError:
-        raise DataError(f"{dataset}: patient {patient!r} is in no stored split; is this the expected release?") from None
+        raise DataError(
+            f"{dataset}: patient {patient!r} is in no stored split; is this the expected release?"
+        ) from None
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

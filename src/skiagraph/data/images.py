@@ -49,7 +49,9 @@ def read_radiograph(path: str | Path) -> Radiograph:
     else:
         pixels = _read_picture(path)
     if min(pixels.shape) < MINIMUM_SIDE:
-        raise ImageError(f"image {path} is {pixels.shape[1]}x{pixels.shape[0]}; both sides must be at least {MINIMUM_SIDE}")
+        raise ImageError(
+            f"image {path} is {pixels.shape[1]}x{pixels.shape[0]}; both sides must be at least {MINIMUM_SIDE}"
+        )
     if pixels.min() == pixels.max():
         raise ImageError(f"image {path} is constant; it shows nothing")
     return Radiograph(pixels=pixels.astype(np.float32), source=path, view=view)
@@ -146,7 +148,15 @@ def _read_dicom(path: Path) -> tuple[np.ndarray, str | None]:
         if kind not in ("MONOCHROME1", "MONOCHROME2"):
             raise ImageError(f"DICOM {path} is {kind}; expected MONOCHROME1 or MONOCHROME2")
         values = apply_voi_lut(apply_modality_lut(dataset.pixel_array, dataset), dataset).astype(np.float64)
-    except (InvalidDicomError, AttributeError, KeyError, ValueError, NotImplementedError, RuntimeError, OSError) as error:
+    except (
+        InvalidDicomError,
+        AttributeError,
+        KeyError,
+        ValueError,
+        NotImplementedError,
+        RuntimeError,
+        OSError,
+    ) as error:
         raise ImageError(f"DICOM {path} cannot be read ({' '.join(str(error).split())[:200]})") from error
     low, high = values.min(), values.max()
     pixels = (values - low) / max(high - low, 1e-9)

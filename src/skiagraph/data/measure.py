@@ -72,7 +72,7 @@ def standard_scores(values: Measures, cohort: Mapping[str, tuple[float, float]])
 
 
 def cohort_name(is_child: bool | None, view: str | None, known: Sequence[str] | None = None) -> str:
-    """"child", "adult AP" or "adult PA"; an unknown age counts as adult, an unknown view as PA.
+    """ "child", "adult AP" or "adult PA"; an unknown age counts as adult, an unknown view as PA.
 
     Where `known` lacks the name, the first of `known` that begins alike, else the first of all.
     """

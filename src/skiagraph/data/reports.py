@@ -37,9 +37,7 @@ FINDINGS: dict[str, str] = {
 """Name of a finding to the words that state it."""
 
 CLEAR = r"\blungs? (?:\w+ ){0,3}?(?:are|is|appears?|remain) (?:\w+ ){0,2}?clear\b|\bclear lungs\b"
-NORMAL_HEART = (
-    r"\b(?:heart|cardiac|cardio\w+)[\w ,]*?\b(?:normal|unremarkable|within normal limits|not enlarged)\b|\bnormal heart size\b"
-)
+NORMAL_HEART = r"\b(?:heart|cardiac|cardio\w+)[\w ,]*?\b(?:normal|unremarkable|within normal limits|not enlarged)\b|\bnormal heart size\b"
 NORMAL = (
     r"\bno (?:evidence of )?(?:acute|active) (?:\w+ ){0,3}?(?:disease|abnormalit\w+|process|findings?|pathology)\b"
     r"|\bno findings?\b|\bno acute\b|\bnormal (?:chest|study|exam\w*|radiograph|x-?ray|cxr)\b|\b(?:chest|study) (?:\w+ )?is normal\b"
@@ -60,7 +58,9 @@ UNCERTAIN = (
     r"\bpossib\w+|\bprobab\w+|\bmay\b|\bmight\b|\bcould\b|\bquestion\w*|\bsuspic\w+|\bsuspect\w*|\blikely\b|\bconcern\w*|\bversus\b|\bvs\b"
     rf"|{NOT_DENIED}"
 )
-SCOPE_END = r"\bbut\b|\bhowever\b|\balthough\b|\bexcept\b|\bthere (?:is|are)\b|\bwith (?=\w+ (?:opacity|effusion))|\bwhich\b"
+SCOPE_END = (
+    r"\bbut\b|\bhowever\b|\balthough\b|\bexcept\b|\bthere (?:is|are)\b|\bwith (?=\w+ (?:opacity|effusion))|\bwhich\b"
+)
 
 ABBREVIATIONS = {
     "rul": "right upper lobe", "rml": "right middle lobe", "rll": "right lower lobe", "lul": "left upper lobe",
@@ -215,7 +215,9 @@ def _view(text: str) -> str | None:
 
 
 def _age(text: str) -> float | None:
-    match = re.search(r"\b(\d{1,3})[- ]?(years?|yrs?|months?|weeks?|days?)[- ]?(?:old)?\b|\b(\d{1,3}) ?(?:y/?o|yo)\b", text)
+    match = re.search(
+        r"\b(\d{1,3})[- ]?(years?|yrs?|months?|weeks?|days?)[- ]?(?:old)?\b|\b(\d{1,3}) ?(?:y/?o|yo)\b", text
+    )
     if not match:
         sexed = re.search(r"\b(\d{1,3})[ -]?[mf]\b", text)
         return float(sexed[1]) if sexed else None

@@ -85,7 +85,12 @@ def generate(config: GenerateConfig, output: Path, *, quiet: bool = False) -> di
             )
             for item, image, cut in zip(batch, result.images, result.truncated, strict=True):
                 path = output / item.name
-                row = {"file": item.name, "report": item.report, "prompt": prompts[item.report], "seed": item.seed}
+                row = {
+                    "file": item.name,
+                    "report": item.report,
+                    "prompt": prompts[item.report],
+                    "seed": item.seed,
+                }
                 write_png(path, image, text={**SYNTHETIC_TEXT, "Prompt": row["prompt"], "Seed": str(item.seed)})
                 manifest["images"].append({**row, "prompt_truncated": cut, "sha256": sha256(path)})
             save_manifest(output, manifest)
@@ -125,7 +130,9 @@ def make_scheduler(name: str, config: Any) -> Any:
     """A diffusers scheduler by class name, with or without "Scheduler", on the model's noise schedule."""
     cls = getattr(diffusers, name, None) or getattr(diffusers, f"{name}Scheduler", None)
     if not (isinstance(cls, type) and issubclass(cls, diffusers.SchedulerMixin)):
-        raise ModelError(f"diffusers has no scheduler {name!r}; try DDIM, DPMSolverMultistep, EulerDiscrete or UniPCMultistep")
+        raise ModelError(
+            f"diffusers has no scheduler {name!r}; try DDIM, DPMSolverMultistep, EulerDiscrete or UniPCMultistep"
+        )
     return cls.from_config(config)
 
 
@@ -155,5 +162,3 @@ def _is_intact(output: Path, row: dict[str, Any]) -> bool:
 def _write_sheet(output: Path, rows: list[dict[str, Any]]) -> None:
     images = [read_radiograph(output / row["file"]).pixels for row in rows]
     write_contact_sheet(output / SHEET_NAME, images, [row["report"] for row in rows])
-
-

@@ -30,7 +30,9 @@ def describe(name_or_folder: str) -> dict[str, Any]:
         costs = _pipeline_costs(TextToImagePipeline.load(folder))
     else:
         costs = _network_costs(load_component(folder))
-    rows = [{"name": c.name, "class": k, "parameters": c.parameters, "macs": c.macs, "flops": c.flops} for k, c in costs]
+    rows = [
+        {"name": c.name, "class": k, "parameters": c.parameters, "macs": c.macs, "flops": c.flops} for k, c in costs
+    ]
     return {"model": str(name_or_folder), "convention": CONVENTION, "components": rows}
 
 
@@ -70,5 +72,3 @@ class _Call(nn.Module):
 
     def forward(self, *inputs: Any) -> Any:
         return self.method(*inputs, return_dict=False)
-
-

@@ -97,7 +97,12 @@ class SmallAutoencoderKL(ModelMixin, ConfigMixin):
 
     def encode(self, x: Tensor, return_dict: bool = True) -> AutoencoderKLOutput | tuple:
         """Posterior over latents of images (batch, in_channels, H, W) in [-1, 1]."""
-        if x.ndim != 4 or x.shape[1] != self.config.in_channels or x.shape[2] % self.downscale or x.shape[3] % self.downscale:
+        if (
+            x.ndim != 4
+            or x.shape[1] != self.config.in_channels
+            or x.shape[2] % self.downscale
+            or x.shape[3] % self.downscale
+        ):
             raise ModelError(
                 f"autoencoder: images are {tuple(x.shape)}, expected (batch, {self.config.in_channels}, H, W) with H and W "
                 f"multiples of {self.downscale}"
@@ -112,7 +117,9 @@ class SmallAutoencoderKL(ModelMixin, ConfigMixin):
         image = self.decoder(z)
         return DecoderOutput(sample=image) if return_dict else (image,)
 
-    def forward(self, sample: Tensor, generator: Generator | None = None) -> tuple[Tensor, DiagonalGaussianDistribution]:
+    def forward(
+        self, sample: Tensor, generator: Generator | None = None
+    ) -> tuple[Tensor, DiagonalGaussianDistribution]:
         """Reconstruction of a posterior sample, and the posterior."""
         posterior = self.encode(sample).latent_dist
         return self.decode(posterior.sample(generator)).sample, posterior

@@ -96,4 +96,6 @@ def _check_whole(path: Path) -> None:
         with safe_open(path, framework="pt"):
             pass
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"weight file {path} is truncated or damaged ({error}); copy or install the model again") from error
+        raise ModelError(
+            f"weight file {path} is truncated or damaged ({error}); copy or install the model again"
+        ) from error

@@ -147,9 +147,7 @@ def train_tokenizer(corpus: Iterable[str], *, vocab_size: int, max_length: int) 
     texts = list(corpus)
     base = [*SPECIAL_TOKENS, *_characters(texts)]
     if vocab_size < len(base):
-        raise ModelError(
-            f"vocab_size {vocab_size} is too small: special tokens and characters alone are {len(base)}"
-        )
+        raise ModelError(f"vocab_size {vocab_size} is too small: special tokens and characters alone are {len(base)}")
     tokenizer = _wordpiece({token: i for i, token in enumerate(base)})
     # Given as "special" the characters get fixed ids, which makes ties between merges reproducible.
     trainer = WordPieceTrainer(vocab_size=vocab_size, special_tokens=base, show_progress=False)
@@ -181,12 +179,17 @@ def load_text_encoder(
     if revision is not None:
         options["revision"] = revision
     try:
-        config = AutoConfig.from_pretrained(source, **options)
-        model = _load_model(_encoder_class(config, source), source, options)
-        return model.eval(), AutoTokenizer.from_pretrained(source, **options)
+        model = load_text_model(source, **options)
+        return model, AutoTokenizer.from_pretrained(source, **options)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, UnpicklingError) as error:
         where = "" if folder.is_dir() or not local_files_only else " (no such folder, nor in the local cache)"
         raise ModelError(f"text encoder {source!r} does not load{where}: {_one_line(error)}") from error
+
+
+def load_text_model(source: str | Path, **options: Any) -> PreTrainedModel:
+    """The model of `load_text_encoder` alone: no pooling layer, no weight made up, in evaluation mode."""
+    config = AutoConfig.from_pretrained(str(source), **options)
+    return _load_model(_encoder_class(config, str(source)), str(source), options).eval()
 
 
 def load_biomedclip(
@@ -218,9 +221,7 @@ def load_biomedclip(
             str(folder), config=model.config, local_files_only=True, model_max_length=context
         )
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"{folder} has no readable tokenizer files beside the weights: {_one_line(error)}"
-        ) from error
+        raise ModelError(f"{folder} has no readable tokenizer files beside the weights: {_one_line(error)}") from error
     if len(tokenizer) != model.config.vocab_size:
         raise ModelError(
             f"{folder}: the tokenizer has {len(tokenizer)} tokens, the weights {model.config.vocab_size}; "
@@ -347,9 +348,7 @@ def _fast_tokenizer(tokenizer: Tokenizer, max_length: int) -> PreTrainedTokenize
 
 def _require_padding(tokenizer: PreTrainedTokenizerBase) -> None:
     if tokenizer.pad_token_id is None:
-        raise ModelError(
-            "the tokenizer has no padding token; set tokenizer.pad_token, for example to its end token"
-        )
+        raise ModelError("the tokenizer has no padding token; set tokenizer.pad_token, for example to its end token")
 
 
 def _encoder_class(config: Any, source: str) -> type[PreTrainedModel]:
@@ -416,9 +415,7 @@ def _load_exactly(model: BertModel, weights: dict[str, Tensor], folder: Path) ->
     problems = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
     said = "; ".join(f"{len(keys)} {kind}: {_first(keys)}" for kind, keys in problems.items() if keys)
     if said:
-        raise ModelError(
-            f"{folder}: the weights under {TEXT_TOWER!r} are not BiomedCLIP's text tower; {said}"
-        )
+        raise ModelError(f"{folder}: the weights under {TEXT_TOWER!r} are not BiomedCLIP's text tower; {said}")
     model.load_state_dict(weights, strict=False)
 
 
@@ -450,9 +447,7 @@ def _occurrences(
     tokens = tokenizer(prompt, return_offsets_mapping=tokenizer.is_fast, truncation=True, max_length=limit)
     ids, offsets = tokens["input_ids"], tokens.get("offset_mapping")
     spans = (s for spelling in wanted for s in _subsequences(ids, spelling))
-    return sorted(
-        s for s in spans if offsets is None or _whole_words(prompt, offsets[s[0]][0], offsets[s[-1]][1])
-    )
+    return sorted(s for s in spans if offsets is None or _whole_words(prompt, offsets[s[0]][0], offsets[s[-1]][1]))
 
 
 def _subsequences(ids: Sequence[int], wanted: Sequence[int]) -> Iterator[list[int]]:

@@ -248,9 +248,7 @@ class UViT2DModel(ModelMixin, ConfigMixin):
         side = c.sample_size // c.patch_size
         return TokenLayout(text=text.shape[1], height=side, width=side)
 
-    def _embed(
-        self, sample: Tensor, timestep: Tensor | float | int, text: Tensor, layout: TokenLayout
-    ) -> Tensor:
+    def _embed(self, sample: Tensor, timestep: Tensor | float | int, text: Tensor, layout: TokenLayout) -> Tensor:
         timestep = torch.as_tensor(timestep, device=sample.device).expand(sample.shape[0])
         time = get_timestep_embedding(timestep, self.config.hidden_size, flip_sin_to_cos=True, downscale_freq_shift=0)
         patches = rearrange(self.patch_embed(sample), "b d h w -> b (h w) d")
@@ -261,9 +259,7 @@ class UViT2DModel(ModelMixin, ConfigMixin):
 
     def _unpatchify(self, patches: Tensor, layout: TokenLayout) -> Tensor:
         p = self.config.patch_size
-        return rearrange(
-            patches, "b (h w) (p q c) -> b c (h p) (w q)", h=layout.height, w=layout.width, p=p, q=p
-        )
+        return rearrange(patches, "b (h w) (p q c) -> b c (h p) (w q)", h=layout.height, w=layout.width, p=p, q=p)
 
 
 def _key_mask(text_mask: Tensor | None, layout: TokenLayout) -> Tensor | None:

@@ -18,8 +18,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from skiagraph.data.captions import report_prompt
 from skiagraph.data.reports import parse_report
 from skiagraph.errors import ModelError, ReportError
+from skiagraph.files import atomic_path
 from skiagraph.models.registry import DEFAULT_MODEL, model_folder
-from skiagraph.models.text import TextStates, encode_text
+from skiagraph.models.text import TextStates, encode_text, load_text_model
 from skiagraph.models.uvit import UViT2DModel
 
 
@@ -71,7 +72,11 @@ class TextToImagePipeline(DiffusionPipeline):
 
     @classmethod
     def load(
-        cls, name_or_folder: str | Path = DEFAULT_MODEL, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
+        cls,
+        name_or_folder: str | Path = DEFAULT_MODEL,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: str = "cpu",
     ) -> TextToImagePipeline:
         """A shipped model by name or a local folder, checked to be whole; nothing is downloaded.
 
@@ -80,10 +85,29 @@ class TextToImagePipeline(DiffusionPipeline):
         """
         folder = model_folder(name_or_folder)
         try:
-            pipeline = cls.from_pretrained(folder, torch_dtype=dtype, local_files_only=True, use_safetensors=True)
+            text_encoder = load_text_model(folder / "text_encoder", local_files_only=True).to(dtype)
+            pipeline = cls.from_pretrained(
+                folder,
+                text_encoder=text_encoder,
+                torch_dtype=dtype,
+                local_files_only=True,
+                use_safetensors=True,
+            )
         except (OSError, ValueError, RuntimeError, AttributeError) as error:
             raise ModelError(f"{folder} does not load: {' '.join(str(error).split())[:300]}") from error
         return pipeline.to(device)
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+        """Save as diffusers does, with the tokenizer's class under the name that every transformers release knows."""
+        super().save_pretrained(save_directory, **kwargs)
+        for path in (
+            Path(save_directory) / "model_index.json",
+            Path(save_directory) / "tokenizer/tokenizer_config.json",
+        ):
+            text = path.read_text(encoding="utf-8")
+            if "TokenizersBackend" in text:
+                with atomic_path(path) as temporary:
+                    temporary.write_text(text.replace("TokenizersBackend", "PreTrainedTokenizerFast"), encoding="utf-8")
 
     @torch.no_grad()
     def __call__(
@@ -154,7 +178,9 @@ class TextToImagePipeline(DiffusionPipeline):
         """
         texts = [prompt] if isinstance(prompt, str) else list(prompt)
         if not texts or any(not isinstance(t, str) or not t.strip() for t in texts):
-            raise ReportError("empty report or prompt; write at least one finding, such as 'Small left pleural effusion.'")
+            raise ReportError(
+                "empty report or prompt; write at least one finding, such as 'Small left pleural effusion.'"
+            )
         return [self._worded(t) for t in texts]
 
     def _worded(self, text: str) -> str:
@@ -170,7 +196,9 @@ class TextToImagePipeline(DiffusionPipeline):
     def _negatives(self, negative: str | Sequence[str], count: int, repeats: int) -> list[str]:
         texts = [negative] * count if isinstance(negative, str) else [t for t in negative for _ in range(repeats)]
         if len(texts) != count:
-            raise ModelError(f"{len(texts) // repeats} negative prompts for {count // repeats} prompts; give one, or as many")
+            raise ModelError(
+                f"{len(texts) // repeats} negative prompts for {count // repeats} prompts; give one, or as many"
+            )
         return [self._worded(t) if t.strip() else "" for t in texts]
 
     def _encode(self, prompts: list[str]) -> TextStates:
@@ -190,7 +218,12 @@ class TextToImagePipeline(DiffusionPipeline):
         return latents.to(self._execution_device, torch.float32) * self.scheduler.init_noise_sigma
 
     def _predict(
-        self, latents: Tensor, timestep: Tensor, text: TextStates, unconditional: TextStates | None, scale: float
+        self,
+        latents: Tensor,
+        timestep: Tensor,
+        text: TextStates,
+        unconditional: TextStates | None,
+        scale: float,
     ) -> Tensor:
         model_input = self.scheduler.scale_model_input(latents, timestep).to(self.denoiser.dtype)
         conditional = self.denoiser(model_input, timestep, text.states, text.mask).sample.float()
@@ -200,9 +233,7 @@ class TextToImagePipeline(DiffusionPipeline):
         return free + scale * (conditional - free)
 
 
-def _generators(
-    seeds: Sequence[int] | None, generator: Any, count: int
-) -> list[Generator] | Generator | None:
+def _generators(seeds: Sequence[int] | None, generator: Any, count: int) -> list[Generator] | Generator | None:
     if seeds is None:
         return generator
     if len(seeds) != count:

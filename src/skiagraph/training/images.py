@@ -63,7 +63,9 @@ def warp(images: Tensor, matrices: Tensor, mode: str = "bilinear", padding: str 
     return F.grid_sample(images, grid, mode=mode, padding_mode=padding, align_corners=False)
 
 
-def random_intensity(images: Tensor, generator: Generator, *, contrast: float, brightness: float, gamma: float) -> Tensor:
+def random_intensity(
+    images: Tensor, generator: Generator, *, contrast: float, brightness: float, gamma: float
+) -> Tensor:
     """Per-image contrast, brightness and gamma changes of images in [-1, 1]; clipped to that range."""
 
     def uniform(limit: float) -> Tensor:

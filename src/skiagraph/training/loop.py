@@ -20,7 +20,14 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from diffusers.training_utils import EMAModel
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor, nn
@@ -103,7 +110,10 @@ def train(recipe: Recipe, task: Task, output: str | Path, *, quiet: bool = False
                 )
     accelerator.end_training()
     if accelerator.is_main_process:
-        with _averaged(accelerator.unwrap_model(model), state.ema) as averaged, atomic_path(output / "model") as folder:
+        with (
+            _averaged(accelerator.unwrap_model(model), state.ema) as averaged,
+            atomic_path(output / "model") as folder,
+        ):
             task.export(averaged, folder)
     return output / "model"
 
@@ -147,8 +157,15 @@ class TrainState:
         with atomic_path(folder) as temporary:
             temporary.mkdir()
             for name, tensors in self._tensors().items():
-                save_file({k: v.detach().contiguous() for k, v in tensors.items()}, temporary / f"{name}.safetensors")
-            meta = {"step": self.step, "ema_step": self.ema.optimization_step, "recipe": self.recipe.model_dump(mode="json")}
+                save_file(
+                    {k: v.detach().contiguous() for k, v in tensors.items()},
+                    temporary / f"{name}.safetensors",
+                )
+            meta = {
+                "step": self.step,
+                "ema_step": self.ema.optimization_step,
+                "recipe": self.recipe.model_dump(mode="json"),
+            }
             (temporary / "state.json").write_text(json.dumps(meta, indent=2), encoding="utf-8")
 
     def restore(self, folder: Path, device: torch.device) -> None:
@@ -219,7 +236,9 @@ def _optimise_once(
         for name, value in {"loss": loss, **parts}.items():
             totals[name] = totals.get(name, 0.0) + float(value.detach()) / optim.gradient_accumulation
     if not math.isfinite(totals["loss"]):
-        raise RecipeError(f"loss is {totals['loss']} at step {state.step}; lower optim.learning_rate or use precision: no")
+        raise RecipeError(
+            f"loss is {totals['loss']} at step {state.step}; lower optim.learning_rate or use precision: no"
+        )
     state.step += 1
     state.ema.step(accelerator.unwrap_model(model).parameters())
     return totals

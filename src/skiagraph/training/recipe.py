@@ -150,7 +150,9 @@ def load_recipe(path: str | Path) -> Recipe:
     try:
         return _ADAPTER.validate_python(yaml.safe_load(path.read_text(encoding="utf-8")))
     except OSError as error:
-        raise RecipeError(f"recipe {path} cannot be read: {error.strerror}; see the recipes folder for examples") from error
+        raise RecipeError(
+            f"recipe {path} cannot be read: {error.strerror}; see the recipes folder for examples"
+        ) from error
     except yaml.YAMLError as error:
         raise RecipeError(f"recipe {path} is not valid YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:

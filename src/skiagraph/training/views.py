@@ -78,7 +78,9 @@ def score_images(
     ]
     if cohorts is None:
         normal = [
-            (cohort_name(r.is_child, r.view), m) for r, m in zip(records, raw, strict=True) if m and "normal" in r.labels
+            (cohort_name(r.is_child, r.view), m)
+            for r, m in zip(records, raw, strict=True)
+            if m and "normal" in r.labels
         ]
         cohorts = fit_cohorts(normal)
     known = list(cohorts)

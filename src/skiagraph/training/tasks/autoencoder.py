@@ -9,7 +9,14 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from skiagraph.models.autoencoder import SmallAutoencoderKL
-from skiagraph.training.images import load_images, random_affine, random_indices, records_of, to_model_range, warp
+from skiagraph.training.images import (
+    load_images,
+    random_affine,
+    random_indices,
+    records_of,
+    to_model_range,
+    warp,
+)
 from skiagraph.training.recipe import AutoencoderRecipe
 
 

@@ -45,7 +45,8 @@ class ClassifierTask:
     def loss(self, model: nn.Module, batch_size: int, generator: Generator) -> tuple[Tensor, dict[str, Tensor]]:
         chosen = random_indices(len(self.train), batch_size, generator, self.weights)
         images = warp(
-            to_model_range(self.train[chosen]), random_affine(batch_size, generator, rotate=10, zoom=0.15, shift=0.06)
+            to_model_range(self.train[chosen]),
+            random_affine(batch_size, generator, rotate=10, zoom=0.15, shift=0.06),
         )
         images = random_intensity(images, generator, contrast=0.25, brightness=0.15, gamma=0.3)
         targets = self.train_targets[chosen].to(self.device)

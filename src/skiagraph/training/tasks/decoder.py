@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import torch
@@ -10,7 +11,14 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call
 
 from skiagraph.models.registry import load_component
-from skiagraph.training.images import load_images, random_affine, random_indices, records_of, to_model_range, warp
+from skiagraph.training.images import (
+    load_images,
+    random_affine,
+    random_indices,
+    records_of,
+    to_model_range,
+    warp,
+)
 from skiagraph.training.recipe import DecoderRecipe
 from skiagraph.training.tasks.autoencoder import edge_distance
 
@@ -23,7 +31,7 @@ class PatchDiscriminator(nn.Module):
         widths = [1, channels, 2 * channels, 4 * channels]
         self.layers = nn.ModuleList(
             nn.utils.parametrizations.spectral_norm(nn.Conv2d(a, b, 4, stride=2, padding=1))
-            for a, b in zip(widths[:-1], widths[1:], strict=True)
+            for a, b in itertools.pairwise(widths)
         )
         self.last = nn.Conv2d(widths[-1], 1, 3, padding=1)
 

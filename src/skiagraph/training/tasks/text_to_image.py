@@ -239,8 +239,10 @@ def _text(recipe: TextToImageRecipe):
         return tokenizer, encoder.eval().requires_grad_(False), None, encoder.config.hidden_size
     tokenizer = train_tokenizer(caption_language(), vocab_size=text.vocab_size, max_length=text.max_length)
     encoder = small_text_encoder(
-        tokenizer, hidden_size=text.hidden_size, layers=text.layers, heads=text.heads, max_length=text.max_length
+        tokenizer,
+        hidden_size=text.hidden_size,
+        layers=text.layers,
+        heads=text.heads,
+        max_length=text.max_length,
     )
     return tokenizer, None, encoder, text.hidden_size
-
-

@@ -1,0 +1,114 @@
+import numpy as np
+import pydicom
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+
+from skiagraph.data.images import SYNTHETIC_TEXT, read_radiograph, square, write_png
+from skiagraph.errors import ImageError
+
+RAMP = np.linspace(0, 1, 64 * 48).reshape(48, 64).astype(np.float32)
+
+
+def write_dicom(path, values, **tags):
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    d = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+    d.Rows, d.Columns = values.shape[-2:]
+    d.SamplesPerPixel, d.PhotometricInterpretation = 1, "MONOCHROME2"
+    d.BitsAllocated, d.BitsStored, d.HighBit, d.PixelRepresentation = 16, 12, 11, 0
+    for name, value in tags.items():
+        setattr(d, name, value)
+    d.PixelData = values.astype(np.uint16).tobytes()
+    d.save_as(path, enforce_file_format=True)
+    return path
+
+
+def test_png_round_trip_and_label(tmp_path):
+    write_png(tmp_path / "a.png", RAMP, text=SYNTHETIC_TEXT)
+    assert np.abs(read_radiograph(tmp_path / "a.png").pixels - RAMP).max() <= 0.5 / 255 + 1e-6
+    assert "Synthetic" in Image.open(tmp_path / "a.png").text
+
+
+def test_sixteen_bit_png_keeps_its_scale(tmp_path):
+    Image.fromarray((RAMP * 30000).astype(np.uint16)).save(tmp_path / "a.png")
+    np.testing.assert_allclose(read_radiograph(tmp_path / "a.png").pixels, RAMP * 30000 / 65535, atol=1e-4)
+
+
+def test_grey_in_colour_is_read_and_colour_refused(tmp_path):
+    grey = (RAMP * 255).astype(np.uint8)
+    Image.fromarray(np.stack([grey] * 3, -1)).save(tmp_path / "grey.png")
+    assert read_radiograph(tmp_path / "grey.png").pixels.shape == (48, 64)
+    Image.fromarray(np.stack([grey, 255 - grey, grey], -1)).save(tmp_path / "colour.png")
+    with pytest.raises(ImageError, match="coloured"):
+        read_radiograph(tmp_path / "colour.png")
+
+
+def test_dicom_rescale_inversion_and_view(tmp_path):
+    values = np.round(RAMP * 4095)
+    plain = read_radiograph(
+        write_dicom(tmp_path / "a", values, ViewPosition="PA", RescaleSlope=2, RescaleIntercept=-100)
+    )
+    assert plain.view == "PA"
+    np.testing.assert_allclose(plain.pixels, RAMP, atol=1e-3)
+    inverted = read_radiograph(write_dicom(tmp_path / "b.dcm", values, PhotometricInterpretation="MONOCHROME1"))
+    np.testing.assert_allclose(inverted.pixels, 1 - RAMP, atol=1e-3)
+
+
+def test_dicom_window_clips(tmp_path):
+    values = np.round(RAMP * 4095)
+    path = write_dicom(tmp_path / "a.dcm", values, WindowCenter=2048, WindowWidth=1000)
+    pixels = read_radiograph(path).pixels
+    assert (pixels[RAMP < 0.3] == 0).all()
+    assert (pixels[RAMP > 0.7] == 1).all()
+
+
+def test_multi_frame_and_colour_dicom_are_refused(tmp_path):
+    values = np.round(np.stack([RAMP] * 2) * 4095)
+    with pytest.raises(ImageError, match="2 frames"):
+        read_radiograph(write_dicom(tmp_path / "a.dcm", values, NumberOfFrames=2))
+    with pytest.raises(ImageError, match="RGB"):
+        read_radiograph(write_dicom(tmp_path / "b.dcm", values[0], PhotometricInterpretation="RGB"))
+    assert pydicom.__version__ >= "3"
+
+
+@settings(max_examples=25, deadline=None)
+@given(share=st.floats(0, 0.9))
+def test_truncated_files_are_named(tmp_path_factory, share):
+    folder = tmp_path_factory.mktemp("cut")
+    write_png(folder / "a.png", RAMP)
+    whole = (folder / "a.png").read_bytes()
+    (folder / "b.png").write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(ImageError, match=r"b\.png cannot be read"):
+        read_radiograph(folder / "b.png")
+
+
+def test_missing_small_and_constant_files_are_named(tmp_path):
+    with pytest.raises(ImageError, match="does not exist"):
+        read_radiograph(tmp_path)
+    write_png(tmp_path / "small.png", RAMP[:10])
+    with pytest.raises(ImageError, match="at least 32"):
+        read_radiograph(tmp_path / "small.png")
+    write_png(tmp_path / "flat.png", np.full((40, 40), 0.5))
+    with pytest.raises(ImageError, match="constant"):
+        read_radiograph(tmp_path / "flat.png")
+
+
+@pytest.mark.parametrize("fit", ["pad", "crop", "squash"])
+def test_square_is_square(fit):
+    out = square(RAMP, 32, fit=fit)
+    assert out.shape == (32, 32)
+    assert out.min() >= 0
+    assert out.max() <= 1
+
+
+@pytest.mark.parametrize("bad", [RAMP * 2, RAMP - 1, RAMP * np.nan, (RAMP * 255).astype(np.uint8), RAMP[None]])
+def test_pixels_out_of_range_are_refused(tmp_path, bad):
+    with pytest.raises(ImageError):
+        write_png(tmp_path / "a.png", bad)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+from scipy import linalg
+from sklearn.metrics.pairwise import polynomial_kernel
+
+from skiagraph.errors import EvaluationError
+from skiagraph.evaluation import auroc, bootstrap, frechet_distance, kernel_distance, memorisation
+
+RNG = np.random.default_rng(0)
+
+
+def test_frechet_distance_equals_the_definition():
+    a, b = RNG.normal(size=(200, 6)), RNG.normal(0.5, 2, size=(150, 6))
+    ca, cb = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    expected = np.square(a.mean(0) - b.mean(0)).sum() + np.trace(ca + cb - 2 * linalg.sqrtm(ca @ cb).real)
+    result = frechet_distance(a, b, extractor="x")
+    assert result.value == pytest.approx(expected)
+    assert result.low <= result.value <= result.high
+    assert frechet_distance(b, a, extractor="x").value == pytest.approx(expected)
+
+
+def test_frechet_distance_of_equal_sets_is_zero_and_few_samples_warn():
+    a = RNG.normal(size=(50, 4))
+    assert frechet_distance(a, a, extractor="x").value == pytest.approx(0, abs=1e-6)
+    with pytest.warns(UserWarning, match="singular"):
+        frechet_distance(a[:3], a, extractor="x")
+
+
+def test_kernel_distance_equals_the_definition():
+    a, b = RNG.normal(size=(40, 5)), RNG.normal(0.3, 1, size=(30, 5))
+    kaa, kbb, kab = (polynomial_kernel(x, y, 3, 1 / 5, 1) for x, y in ((a, a), (b, b), (a, b)))
+    off = [k[~np.eye(len(k), dtype=bool)].mean() for k in (kaa, kbb)]
+    assert kernel_distance(a, b, extractor="x").value == pytest.approx(sum(off) - 2 * kab.mean())
+
+
+def test_kernel_distance_is_unbiased_and_grows():
+    values = [kernel_distance(*RNG.normal(size=(2, 60, 8)), extractor="x").value for _ in range(40)]
+    assert abs(np.mean(values)) < 3 * np.std(values) / 40**0.5
+    far = kernel_distance(RNG.normal(size=(60, 8)), RNG.normal(1, 1, size=(60, 8)), extractor="x")
+    assert far.low > max(values)
+
+
+def test_auroc_by_pairs():
+    y, s = RNG.integers(0, 2, 80), RNG.normal(size=80)
+    pairs = (s[y == 1][:, None] > s[y == 0][None]).mean()
+    result = auroc(y, s)
+    assert result.value == pytest.approx(pairs)
+    assert result.low < pairs < result.high
+
+
+def test_bootstrap_covers_a_known_mean():
+    hits = 0
+    for seed in range(100):
+        low, high = bootstrap(np.mean, np.random.default_rng(seed).normal(size=40), resamples=200, seed=seed)
+        hits += low <= 0 <= high
+    assert 85 <= hits <= 99
+
+
+def test_copies_are_found_and_fresh_images_are_not():
+    train, holdout, fresh = RNG.normal(size=(300, 16)), RNG.normal(size=(200, 16)), RNG.normal(size=(200, 16))
+    groups = {"train_groups": np.arange(300), "holdout_groups": np.arange(300, 500), "extractor": "x"}
+    assert memorisation(fresh, train, holdout, **groups).value < 0.12
+    copies = memorisation(train[:50] + 0.001, train, holdout, **groups)
+    assert copies.value == 1
+    assert copies.details["nearest"] == list(range(50))
+    with pytest.raises(EvaluationError, match="patients are in train and holdout"):
+        memorisation(fresh, train, holdout, extractor="x", train_groups=np.arange(300), holdout_groups=np.arange(200))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: frechet_distance(np.zeros((3, 2)), np.zeros((3, 4)), extractor="x"),
+        lambda: kernel_distance(np.full((3, 2), np.nan), np.zeros((3, 2)), extractor="x"),
+        lambda: auroc(np.ones(4), np.ones(4)),
+        lambda: auroc(np.array([0, 1]), np.ones(3)),
+    ],
+)
+def test_bad_input_is_named(call):
+    with pytest.raises(EvaluationError):
+        call()
