@@ -10,8 +10,8 @@ from skiagraph.models.uvit import PRESETS, FusedJointAttnProcessor, TokenLayout,
 def tiny(**overrides):
     torch.manual_seed(0)
     sizes = {
-        "sample_size": 8, "in_channels": 3, "patch_size": 2, "hidden_size": 16, "depth": 2, "num_heads": 2, "text_dim": 6,
-        "text_tokens": 5,
+        "sample_size": 8, "in_channels": 3, "patch_size": 2, "hidden_size": 16, "depth": 2, "num_heads": 2,
+        "text_dim": 6, "text_tokens": 5,
     }  # fmt: skip
     return UViT2DModel(**{**sizes, **overrides}).eval()
 

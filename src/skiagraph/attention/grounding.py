@@ -23,8 +23,8 @@ def word_maps(attention: Tensor, spans: Tensor) -> Tensor:
 def grounding_loss(attention: Tensor, spans: Tensor, regions: Tensor) -> Tensor:
     """1 - soft Dice between word maps and region masks, averaged over the phrases that name a region.
 
-    In the spirit of TokenCompose (arXiv 2312.03626, Eq. 4), which rewards attention mass inside the mask; Dice also asks
-    that the map fills it, because later the map is thresholded relative to its maximum.
+    In the spirit of TokenCompose (arXiv 2312.03626, Eq. 4), which rewards attention mass inside the mask; Dice also
+    asks that the map fills it, because later the map is thresholded relative to its maximum.
 
     Args:
         attention: (batch, tokens, height, width), non-negative.

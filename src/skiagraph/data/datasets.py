@@ -120,7 +120,8 @@ def read_folder(folder: Path) -> list[Record]:
     """
     if not (folder / "metadata.csv").is_file():
         raise DataError(
-            f"unknown dataset {folder.name!r}: not one of {', '.join(sorted(READERS))}, and {folder}/metadata.csv is missing"
+            f"unknown dataset {folder.name!r}: not one of {', '.join(sorted(READERS))}, "
+            f"and {folder}/metadata.csv is missing"
         )
     rows = _rows(folder / "metadata.csv")
     missing = {"file", "patient", "split"} - set(rows[0] if rows else ())

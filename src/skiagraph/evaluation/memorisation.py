@@ -44,8 +44,8 @@ def memorisation(
     both = set(train_groups.tolist()) & set(holdout_groups.tolist())
     if both:
         raise EvaluationError(f"{len(both)} patients are in train and holdout, such as {min(both)}; split by patient")
-    synthetic, train, holdout = (features_of(n, f) for n, f in zip(["synthetic", "train", "holdout"],
-                                                                  (synthetic, train, holdout), strict=True))  # fmt: skip
+    synthetic, train = features_of("synthetic", synthetic), features_of("training", train)
+    holdout = features_of("held-out", holdout)
     threshold = float(np.quantile(nearest_neighbours(holdout, train)[0], quantile))
     similarity, index = nearest_neighbours(synthetic, train)
     above = (similarity > threshold).astype(float)

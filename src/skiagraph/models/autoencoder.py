@@ -104,7 +104,7 @@ class SmallAutoencoderKL(ModelMixin, ConfigMixin):
             or x.shape[3] % self.downscale
         ):
             raise ModelError(
-                f"autoencoder: images are {tuple(x.shape)}, expected (batch, {self.config.in_channels}, H, W) with H and W "
+                f"autoencoder: images are {tuple(x.shape)}, expected (batch, {self.config.in_channels}, H, W), H and W "
                 f"multiples of {self.downscale}"
             )
         posterior = DiagonalGaussianDistribution(self.encoder(x))

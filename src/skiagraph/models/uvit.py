@@ -1,8 +1,8 @@
 """U-ViT: a transformer denoiser where time, text and latent patches are tokens of one sequence.
 
-Bao et al. 2023 (arXiv 2209.12152) in the text-to-image form that Chest-Diffusion (arXiv 2407.00752) uses. Self-attention
-over the joint sequence replaces cross-attention: its image-to-text block is read and steered through attention
-processors, in the manner of diffusers.
+Bao et al. 2023 (arXiv 2209.12152) in the text-to-image form that Chest-Diffusion (arXiv 2407.00752) uses.
+Self-attention over the joint sequence replaces cross-attention: its image-to-text block is read and steered through
+attention processors, in the manner of diffusers.
 """
 
 from __future__ import annotations

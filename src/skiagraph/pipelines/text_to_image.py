@@ -85,17 +85,13 @@ class TextToImagePipeline(DiffusionPipeline):
         """
         folder = model_folder(name_or_folder)
         try:
-            text_encoder = load_text_model(folder / "text_encoder", local_files_only=True).to(dtype)
+            text_encoder = load_text_model(folder / "text_encoder", local_files_only=True)
             pipeline = cls.from_pretrained(
-                folder,
-                text_encoder=text_encoder,
-                torch_dtype=dtype,
-                local_files_only=True,
-                use_safetensors=True,
+                folder, text_encoder=text_encoder, local_files_only=True, use_safetensors=True
             )
         except (OSError, ValueError, RuntimeError, AttributeError) as error:
             raise ModelError(f"{folder} does not load: {' '.join(str(error).split())[:300]}") from error
-        return pipeline.to(device)
+        return pipeline.to(device, dtype)
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Save as diffusers does, with the tokenizer's class under the name that every transformers release knows."""
@@ -136,7 +132,7 @@ class TextToImagePipeline(DiffusionPipeline):
             generator: torch generator(s) instead of seeds, as in diffusers.
             latents: starting noise (n, c, h, w) instead of seeds.
             output_type: "np" for float images in [0, 1], "latent" for scaled latents.
-            callback_on_step_end: called with (pipeline, step index, timestep, {"latents": ...}); may return new latents.
+            callback_on_step_end: gets (pipeline, step index, timestep, {"latents": ...}); may return new latents.
 
         Raises:
             ReportError: an empty prompt, or one that names nothing the model knows.

@@ -65,8 +65,8 @@ class Interrupted(Exception):
 def train(recipe: Recipe, task: Task, output: str | Path, *, quiet: bool = False) -> Path:
     """Train until the recipe's last step; continue from `output/checkpoint` where one exists.
 
-    Writes `checkpoint/` (weights, averaged weights, optimiser moments, step), `log.jsonl`, TensorBoard events and, at the
-    end, the exported model in `output/model`, whose path is returned.
+    Writes `checkpoint/` (weights, averaged weights, optimiser moments, step), `log.jsonl`, TensorBoard events and, at
+    the end, the exported model in `output/model`, whose path is returned.
 
     Raises:
         RecipeError: the checkpoint belongs to another recipe, or cannot be read.
