@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import functools
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import typer
 
@@ -16,24 +19,36 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.command("generate")(generate.run)
-app.command("train")(train.run)
-app.command("info")(info.run)
+
+
+def _reported(verb: Callable[..., None]) -> Callable[..., None]:
+    """The verb with errors a user can act on as one line on standard error."""
+
+    @functools.wraps(verb)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            verb(*args, **kwargs)
+        except SkiagraphError as error:
+            _end(str(error), 2)
+        except KeyboardInterrupt:
+            _end("stopped; what was finished is kept, the same command continues", 130)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+                raise
+            where = f" at {error.filename}" if error.filename else ""
+            _end(f"cannot write{where}: {error.strerror}; what was finished is kept, the same command continues", 2)
+
+    return run
+
+
+app.command("generate")(_reported(generate.run))
+app.command("train")(_reported(train.run))
+app.command("info")(_reported(info.run))
 
 
 def main() -> None:
-    """Entry point; turns errors a user can act on into one line on standard error."""
-    try:
-        app()
-    except SkiagraphError as error:
-        _end(str(error), 2)
-    except KeyboardInterrupt:
-        _end("stopped; what was finished is kept, the same command continues", 130)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-            raise
-        where = f" at {error.filename}" if error.filename else ""
-        _end(f"cannot write{where}: {error.strerror}; what was finished is kept, the same command continues", 2)
+    """Entry point."""
+    app()
 
 
 def _end(line: str, code: int) -> None:
