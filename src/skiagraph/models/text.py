@@ -7,8 +7,8 @@ load. Token states are the last hidden states of all positions, never a pooled v
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -16,7 +16,7 @@ from string import ascii_lowercase, digits, punctuation
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
@@ -40,30 +40,11 @@ from transformers import (
 )
 
 from skiagraph.errors import ModelError
+from skiagraph.models.biomedclip import OPEN_CLIP_CONFIG, first_names, load_biomedclip, one_line
+from skiagraph.models.words import UNLIMITED
 
 PAD, UNK, CLS, SEP = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 """Special tokens of `train_tokenizer`, in the order of their ids."""
-
-OPEN_CLIP_CONFIG = "open_clip_config.json"
-OPEN_CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-TEXT_TOWER = "text.transformer."
-"""Prefix of the Hugging Face text model inside open_clip's `HFTextEncoder`."""
-
-CONSTANTS = {"embeddings.position_ids", "embeddings.token_type_ids"}
-"""Buffers that older transformers releases stored among the weights."""
-
-UNLIMITED = 2**30
-"""As `max_length`: more tokens than any text has; given explicitly, tokenizers do not warn of long texts."""
-
-PUBMEDBERT = {
-    "vocab_size": 30522,
-    "hidden_size": 768,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "intermediate_size": 3072,
-    "max_position_embeddings": 512,
-}
-"""Sizes of BiomedCLIP's text tower (microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract)."""
 
 ENCODER_CLASSES: dict[str, type[PreTrainedModel]] = {
     "clip": CLIPTextModel,
@@ -174,60 +155,28 @@ def load_text_encoder(
     folder = Path(source).expanduser()
     if (folder / OPEN_CLIP_CONFIG).is_file() and not (folder / "config.json").is_file():
         return load_biomedclip(folder)
-    source = str(folder) if folder.is_dir() else str(source)
-    options: dict[str, Any] = {"local_files_only": local_files_only, "trust_remote_code": False}
-    if revision is not None:
-        options["revision"] = revision
-    try:
-        model = load_text_model(source, **options)
-        return model, AutoTokenizer.from_pretrained(source, **options)
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, UnpicklingError) as error:
-        where = "" if folder.is_dir() or not local_files_only else " (no such folder, nor in the local cache)"
-        raise ModelError(f"text encoder {source!r} does not load{where}: {_one_line(error)}") from error
+    model = load_text_model(source, revision=revision, local_files_only=local_files_only)
+    with _named_errors(source, local_files_only):
+        return model, AutoTokenizer.from_pretrained(_place(source), **_options(revision, local_files_only))
 
 
-def load_text_model(source: str | Path, **options: Any) -> PreTrainedModel:
-    """The model of `load_text_encoder` alone: no pooling layer, no weight made up, in evaluation mode."""
-    config = AutoConfig.from_pretrained(str(source), **options)
-    return _load_model(_encoder_class(config, str(source)), str(source), options).eval()
-
-
-def load_biomedclip(
-    folder: str | Path, *, config: BertConfig | None = None
-) -> tuple[BertModel, PreTrainedTokenizerBase]:
-    """BiomedCLIP's text tower (arXiv 2303.00915) from its published open_clip files, and its tokenizer.
-
-    The folder is a copy of microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224: `open_clip_config.json`,
-    `open_clip_model.safetensors` (preferred) or `open_clip_pytorch_model.bin` (read without unpickling code),
-    and the tokenizer's files. The image tower, the projections and the logit scale are dropped.
+def load_text_model(
+    source: str | Path, *, revision: str | None = None, local_files_only: bool = True
+) -> PreTrainedModel:
+    """The model of `load_text_encoder` without its tokenizer: no pooling layer, no weight made up.
 
     Args:
-        folder: where the files are.
-        config: sizes of the tower; PubMedBERT's (12 layers of 768, vocabulary 30522) by default.
-
-    Returns:
-        The BertModel without pooling layer in evaluation mode, and a tokenizer whose `model_max_length` is
-        the published context of 256 tokens.
+        source: folder, or Hub id of a transformers text model.
+        revision: branch, tag or commit of a Hub id.
+        local_files_only: never ask the network; a Hub id must then be in the local cache.
 
     Raises:
-        ModelError: files missing or damaged, or weights whose names or shapes are not those of the tower.
+        ModelError: nothing there, files missing or damaged, weights missing, or a model that is no text encoder.
     """
-    folder = Path(folder).expanduser()
-    context = _open_clip_context(folder)
-    model = BertModel(config or BertConfig(**PUBMEDBERT), add_pooling_layer=False)
-    _load_exactly(model, _text_tower(_open_clip_weights(folder)), folder)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            str(folder), config=model.config, local_files_only=True, model_max_length=context
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{folder} has no readable tokenizer files beside the weights: {_one_line(error)}") from error
-    if len(tokenizer) != model.config.vocab_size:
-        raise ModelError(
-            f"{folder}: the tokenizer has {len(tokenizer)} tokens, the weights {model.config.vocab_size}; "
-            "copy tokenizer and weights from the same release"
-        )
-    return model.eval(), tokenizer
+    place, options = _place(source), _options(revision, local_files_only)
+    with _named_errors(source, local_files_only):
+        config = AutoConfig.from_pretrained(place, **options)
+        return _load_model(_encoder_class(config, place), place, options).eval()
 
 
 def encode_text(
@@ -276,41 +225,6 @@ def encode_text(
     )
 
 
-def token_span(
-    tokenizer: PreTrainedTokenizerBase, prompt: str, word: str, *, max_length: int | None = None
-) -> list[list[int]]:
-    """Positions of every occurrence of a word or phrase in a prompt's token sequence, special tokens counted.
-
-    Occurrences are matched by token ids, so a word of several tokens, as "cardiomegaly" may be, gives several
-    positions. With fast tokenizers a match inside a longer word does not count.
-
-    Args:
-        tokenizer: the one the prompt is encoded with.
-        prompt: the whole prompt.
-        word: one or more consecutive words of it, in the tokenizer's sense of equal (case, accents).
-        max_length: where the prompt is truncated; the tokenizer's `model_max_length` by default.
-
-    Returns:
-        One list of consecutive positions per occurrence, in order; those beyond the truncation are left out.
-
-    Raises:
-        ModelError: the word is empty, is not in the prompt, or only in the part that truncation cuts off.
-    """
-    wanted = _spellings(tokenizer, word)
-    if not wanted:
-        raise ModelError(f"{word!r} has no tokens in the vocabulary; name a word of the prompt")
-    limit = min(max_length or tokenizer.model_max_length, UNLIMITED)
-    found = _occurrences(tokenizer, prompt, wanted, limit)
-    if found:
-        return found
-    if _occurrences(tokenizer, prompt, wanted, UNLIMITED):
-        raise ModelError(
-            f"{word!r} is in the prompt but cut off: only the first {limit} tokens are used; "
-            f"move it forward or shorten {prompt[:80]!r}"
-        )
-    raise ModelError(f"{word!r} is not in the prompt {prompt[:80]!r}")
-
-
 def _characters(texts: Iterable[str]) -> list[str]:
     """Characters a vocabulary must hold: ASCII's and the corpus's, as word starts and as continuations."""
     normalise = BertNormalizer().normalize_str
@@ -351,6 +265,29 @@ def _require_padding(tokenizer: PreTrainedTokenizerBase) -> None:
         raise ModelError("the tokenizer has no padding token; set tokenizer.pad_token, for example to its end token")
 
 
+def _place(source: str | Path) -> str:
+    """A folder's path, else the Hub id as it was given."""
+    folder = Path(source).expanduser()
+    return str(folder) if folder.is_dir() else str(source)
+
+
+def _options(revision: str | None, local_files_only: bool) -> dict[str, Any]:
+    options: dict[str, Any] = {"local_files_only": local_files_only, "trust_remote_code": False}
+    return options if revision is None else {**options, "revision": revision}
+
+
+@contextmanager
+def _named_errors(source: str | Path, local_files_only: bool) -> Iterator[None]:
+    """What transformers raises on missing and damaged files, as ModelError that names the source."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError, UnpicklingError) as error:
+        place = _place(source)
+        absent = local_files_only and not Path(place).is_dir()
+        where = " (no such folder, nor in the local cache)" if absent else ""
+        raise ModelError(f"text encoder {place!r} does not load{where}: {one_line(error)}") from error
+
+
 def _encoder_class(config: Any, source: str) -> type[PreTrainedModel]:
     if config.model_type in ENCODER_CLASSES:
         return ENCODER_CLASSES[config.model_type]
@@ -370,53 +307,8 @@ def _load_model(cls: type[PreTrainedModel], source: str, options: dict[str, Any]
     # Loading otherwise fills what is missing with random numbers and goes on.
     missing = sorted(info["missing_keys"])
     if missing:
-        raise ModelError(f"{source!r} lacks {len(missing)} weights of {cls.__name__}: {_first(missing)}")
+        raise ModelError(f"{source!r} lacks {len(missing)} weights of {cls.__name__}: {first_names(missing)}")
     return model
-
-
-def _open_clip_context(folder: Path) -> int:
-    path = folder / OPEN_CLIP_CONFIG
-    try:
-        text = json.loads(path.read_text(encoding="utf-8"))["model_cfg"]["text_cfg"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path} is missing or no open_clip configuration: {_one_line(error)}") from error
-    if "hf_model_name" not in text:
-        raise ModelError(f"{path} describes a text tower of another kind; BiomedCLIP's names `hf_model_name`")
-    return int(text.get("context_length", 256))
-
-
-def _open_clip_weights(folder: Path) -> dict[str, Tensor]:
-    path = next((folder / name for name in OPEN_CLIP_WEIGHTS if (folder / name).is_file()), None)
-    if path is None:
-        raise ModelError(f"{folder} has neither {' nor '.join(OPEN_CLIP_WEIGHTS)}")
-    try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as stream:
-                return {k: stream.get_tensor(k) for k in stream.keys() if k.startswith(TEXT_TOWER)}  # noqa: SIM118
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, SafetensorError, UnpicklingError) as error:
-        raise ModelError(f"weight file {path} is truncated, damaged or unsafe: {_one_line(error)}") from error
-    weights = weights.get("state_dict", weights) if isinstance(weights, dict) else None
-    if weights is None:
-        raise ModelError(f"weight file {path} holds no state dict")
-    return weights
-
-
-def _text_tower(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    tower = {k.removeprefix(TEXT_TOWER): v for k, v in weights.items() if k.startswith(TEXT_TOWER)}
-    return {k: v for k, v in tower.items() if k not in CONSTANTS}
-
-
-def _load_exactly(model: BertModel, weights: dict[str, Tensor], folder: Path) -> None:
-    own = model.state_dict()
-    missing = sorted(own.keys() - weights.keys() - CONSTANTS)
-    unexpected = sorted(weights.keys() - own.keys())
-    shapes = sorted(k for k in own.keys() & weights.keys() if own[k].shape != weights[k].shape)
-    problems = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
-    said = "; ".join(f"{len(keys)} {kind}: {_first(keys)}" for kind, keys in problems.items() if keys)
-    if said:
-        raise ModelError(f"{folder}: the weights under {TEXT_TOWER!r} are not BiomedCLIP's text tower; {said}")
-    model.load_state_dict(weights, strict=False)
 
 
 def _check_request(
@@ -428,44 +320,3 @@ def _check_request(
     positions = getattr(model.config, "max_position_embeddings", None)
     if positions is not None and max_length > positions:
         raise ModelError(f"max_length {max_length} exceeds the text encoder's {positions} positions")
-
-
-def _spellings(tokenizer: PreTrainedTokenizerBase, word: str) -> list[list[int]]:
-    """Token ids of the word at a text's start and after a space: byte-level vocabularies tell these apart."""
-    spellings: list[list[int]] = []
-    for text in (word.strip(), f" {word.strip()}"):
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        known = bool(word.strip() and ids) and tokenizer.unk_token_id not in ids
-        if known and ids not in spellings:
-            spellings.append(ids)
-    return spellings
-
-
-def _occurrences(
-    tokenizer: PreTrainedTokenizerBase, prompt: str, wanted: list[list[int]], limit: int
-) -> list[list[int]]:
-    tokens = tokenizer(prompt, return_offsets_mapping=tokenizer.is_fast, truncation=True, max_length=limit)
-    ids, offsets = tokens["input_ids"], tokens.get("offset_mapping")
-    spans = (s for spelling in wanted for s in _subsequences(ids, spelling))
-    return sorted(s for s in spans if offsets is None or _whole_words(prompt, offsets[s[0]][0], offsets[s[-1]][1]))
-
-
-def _subsequences(ids: Sequence[int], wanted: Sequence[int]) -> Iterator[list[int]]:
-    for start in range(len(ids) - len(wanted) + 1):
-        if list(ids[start : start + len(wanted)]) == list(wanted):
-            yield list(range(start, start + len(wanted)))
-
-
-def _whole_words(text: str, start: int, end: int) -> bool:
-    """Whether text[start:end] neither begins nor ends inside a word."""
-    inside_left = 0 < start < end and text[start - 1].isalnum() and text[start].isalnum()
-    inside_right = 0 < end < len(text) and text[end - 1].isalnum() and text[end].isalnum()
-    return not (inside_left or inside_right)
-
-
-def _first(names: Sequence[str], count: int = 4) -> str:
-    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

@@ -267,7 +267,7 @@ def _key_mask(text_mask: Tensor | None, layout: TokenLayout) -> Tensor | None:
     if text_mask is None:
         return None
     text_mask = text_mask.bool()
-    ones = torch.ones_like(text_mask[:, :1])
+    ones = text_mask.new_ones(len(text_mask), 1)
     image = ones.expand(-1, layout.height * layout.width)
     return torch.cat([ones, text_mask, image], dim=1)[:, None, None]
 
