@@ -158,7 +158,7 @@ def test_ctrl_c_keeps_finished_images_and_the_same_command_goes_on(tmp_path, mon
         text=True,
     )
     deadline = time.monotonic() + 90
-    while not (tmp_path / "o/manifest.json").exists() and time.monotonic() < deadline:
+    while not (tmp_path / "o/00001.png").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
