@@ -1,17 +1,12 @@
-"""Text encoders: own, Hugging Face and open_clip layouts; token states; positions of words."""
+"""Text encoders: own and Hugging Face layouts; token states."""
 
-from __future__ import annotations
-
-import json
 import string
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from transformers import (
     AutoTokenizer,
-    BertConfig,
     BertModel,
     CLIPConfig,
     CLIPModel,
@@ -23,41 +18,22 @@ from transformers import (
 )
 
 from skiagraph.errors import ModelError
-from skiagraph.models import text as text_module
 from skiagraph.models.text import (
     encode_text,
-    load_biomedclip,
     load_text_encoder,
+    load_text_model,
     small_text_encoder,
-    token_span,
     train_tokenizer,
 )
+from tiny import CORPUS
 
-CORPUS = [
-    "Small left pleural effusion. No pneumothorax.",
-    "Large right pleural effusion and consolidation.",
-    "The heart is enlarged: cardiomegaly, 2.5 cm.",
-    "PA view of a 54-year-old man; café, µm.",
-]
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> PreTrainedTokenizerFast:
-    return train_tokenizer(CORPUS * 3, vocab_size=160, max_length=24)
+pytestmark = pytest.mark.usefixtures("no_network")
 
 
 @pytest.fixture(scope="module")
 def encoder(tokenizer):
     torch.manual_seed(0)
     return small_text_encoder(tokenizer, hidden_size=16, layers=2, heads=2, max_length=24).eval()
-
-
-@pytest.fixture(autouse=True)
-def _no_network(monkeypatch):
-    def refuse(*args, **kwargs):
-        raise AssertionError("a network connection was opened")
-
-    monkeypatch.setattr("socket.socket.connect", refuse)
 
 
 # Tokenizer
@@ -187,16 +163,27 @@ def test_missing_weights_are_not_made_up(encoder, tokenizer, tmp_path):
     tokenizer.save_pretrained(tmp_path)
     weights = {k: v.contiguous() for k, v in encoder.state_dict().items() if "layer.1" not in k}
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelError, match=r"lacks 16 weights of BertModel: encoder\.layer\.1"):
-        load_text_encoder(tmp_path)
+    for load in (load_text_encoder, load_text_model):
+        with pytest.raises(ModelError, match=r"lacks 16 weights of BertModel: encoder\.layer\.1"):
+            load(tmp_path)
 
 
 def test_damaged_weights(encoder, tokenizer, tmp_path):
     encoder.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"\x10" * 40)
-    with pytest.raises(ModelError, match="does not load"):
-        load_text_encoder(tmp_path)
+    for load in (load_text_encoder, load_text_model):
+        with pytest.raises(ModelError, match="does not load"):
+            load(tmp_path)
+
+
+def test_the_model_alone_has_no_pooling_layer_and_needs_no_tokenizer(encoder, tmp_path):
+    encoder.save_pretrained(tmp_path)
+    loaded = load_text_model(tmp_path)
+    assert loaded.pooler is None
+    assert not loaded.training
+    for name, value in encoder.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value)
 
 
 def test_a_hub_id_is_not_downloaded(tmp_path):
@@ -204,145 +191,3 @@ def test_a_hub_id_is_not_downloaded(tmp_path):
         load_text_encoder("nobody/no-such-text-encoder")
     with pytest.raises(ModelError, match="does not load"):
         load_text_encoder(tmp_path)
-
-
-# BiomedCLIP
-
-
-@pytest.fixture
-def tiny(tokenizer) -> BertConfig:
-    return BertConfig(
-        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=32, max_position_embeddings=32,
-    )  # fmt: skip
-
-
-@pytest.fixture
-def published(tiny) -> dict[str, torch.Tensor]:
-    """A state dict with the names open_clip gives BiomedCLIP's parts."""
-    tower = BertModel(tiny, add_pooling_layer=False).state_dict()
-    return {
-        **{f"text.transformer.{k}": v.clone() for k, v in tower.items()},
-        "text.transformer.embeddings.position_ids": torch.arange(32)[None],
-        "text.proj.0.weight": torch.zeros(12, 16),
-        "text.proj.2.weight": torch.zeros(8, 12),
-        "visual.trunk.cls_token": torch.zeros(1, 1, 16),
-        "visual.head.proj.weight": torch.zeros(8, 16),
-        "logit_scale": torch.tensor(4.0),
-    }
-
-
-def _open_clip_folder(folder: Path, weights: dict, tokenizer, suffix: str) -> Path:
-    text = {
-        "hf_model_name": "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract",
-        "hf_tokenizer_name": "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract",
-        "hf_proj_type": "mlp",
-        "hf_pooler_type": "cls_last_hidden_state_pooler",
-        "context_length": 20,
-    }
-    config = {"model_cfg": {"embed_dim": 8, "text_cfg": text}}
-    (folder / "open_clip_config.json").write_text(json.dumps(config))
-    tokenizer.save_pretrained(folder)
-    if suffix == "bin":
-        torch.save(weights, folder / "open_clip_pytorch_model.bin")
-    else:
-        save_file(weights, folder / "open_clip_model.safetensors")
-    return folder
-
-
-@pytest.mark.parametrize("suffix", ["bin", "safetensors"])
-def test_biomedclip_text_tower(tmp_path, tiny, published, tokenizer, suffix):
-    folder = _open_clip_folder(tmp_path, published, tokenizer, suffix)
-    model, its_tokenizer = load_biomedclip(folder, config=tiny)
-    assert model.pooler is None
-    assert its_tokenizer.model_max_length == 20
-    for name, value in model.state_dict().items():
-        torch.testing.assert_close(value, published[f"text.transformer.{name}"])
-    assert encode_text(model, its_tokenizer, ["effusion"], max_length=20).states.shape == (1, 20, 16)
-
-
-def test_open_clip_folder_is_recognised(tmp_path, tiny, published, tokenizer, monkeypatch):
-    sizes = {k: getattr(tiny, k) for k in text_module.PUBMEDBERT}
-    monkeypatch.setattr(text_module, "PUBMEDBERT", sizes)
-    folder = _open_clip_folder(tmp_path, published, tokenizer, "safetensors")
-    model, _ = load_text_encoder(folder)
-    assert isinstance(model, BertModel)
-
-
-def test_safetensors_are_preferred(tmp_path, tiny, published, tokenizer):
-    folder = _open_clip_folder(tmp_path, published, tokenizer, "safetensors")
-    (folder / "open_clip_pytorch_model.bin").write_bytes(b"not read")
-    load_biomedclip(folder, config=tiny)
-
-
-def test_biomedclip_of_another_layout(tmp_path, tiny, published, tokenizer):
-    lost = "text.transformer.encoder.layer.1.output.dense.bias"
-    wrong = {k: v for k, v in published.items() if k != lost} | {"text.transformer.pooler.dense.bias": torch.zeros(16)}
-    folder = _open_clip_folder(tmp_path, wrong, tokenizer, "safetensors")
-    with pytest.raises(ModelError, match=r"1 missing: encoder\.layer\.1.*1 unexpected: pooler\.dense\.bias"):
-        load_biomedclip(folder, config=tiny)
-
-
-def test_biomedclip_of_other_sizes(tmp_path, tiny, published, tokenizer):
-    folder = _open_clip_folder(tmp_path, published, tokenizer, "safetensors")
-    tiny.vocab_size += 1
-    with pytest.raises(ModelError, match=r"1 of another shape: embeddings\.word_embeddings"):
-        load_biomedclip(folder, config=tiny)
-
-
-class _RunsCode:
-    def __reduce__(self):
-        return print, ("code ran",)
-
-
-def test_biomedclip_bin_does_not_run_code(tmp_path, tiny, tokenizer, capsys):
-    folder = _open_clip_folder(tmp_path, {"logit_scale": _RunsCode()}, tokenizer, "bin")
-    with pytest.raises(ModelError, match="damaged or unsafe"):
-        load_biomedclip(folder, config=tiny)
-    assert "code ran" not in capsys.readouterr().out
-
-
-def test_biomedclip_files_missing(tmp_path, tiny, published, tokenizer):
-    with pytest.raises(ModelError, match=r"open_clip_config\.json is missing"):
-        load_biomedclip(tmp_path)
-    folder = _open_clip_folder(tmp_path, published, tokenizer, "bin")
-    (folder / "open_clip_pytorch_model.bin").unlink()
-    with pytest.raises(ModelError, match="has neither"):
-        load_biomedclip(folder, config=tiny)
-
-
-# Positions of words
-
-
-def test_span_of_every_occurrence(tokenizer):
-    prompt = "Left pleural effusion, and right Pleural Effusion."
-    spans = token_span(tokenizer, prompt, "pleural effusion")
-    ids = tokenizer(prompt)["input_ids"]
-    assert len(spans) == 2
-    for span in spans:
-        assert span == list(range(span[0], span[-1] + 1))
-        assert tokenizer.decode([ids[i] for i in span]) == "pleural effusion"
-
-
-def test_span_of_a_word_of_several_tokens(tokenizer):
-    (span,) = token_span(tokenizer, "mild hyperinflation seen", "hyperinflation")
-    assert len(span) > 1
-
-
-def test_part_of_a_word_is_not_a_match(tokenizer):
-    with pytest.raises(ModelError, match="is not in the prompt"):
-        token_span(tokenizer, "hyperinflation", "hyper")
-
-
-def test_span_beyond_the_truncation(tokenizer):
-    prompt = "x " * 30 + "cardiomegaly"
-    with pytest.raises(ModelError, match="cut off: only the first 24 tokens"):
-        token_span(tokenizer, prompt, "cardiomegaly")
-    assert len(token_span(tokenizer, prompt, "cardiomegaly", max_length=60)) == 1
-    assert len(token_span(tokenizer, prompt, "x")) == 22
-
-
-@pytest.mark.parametrize("word", ["", "  ", "日本"])
-def test_span_of_nothing(tokenizer, word):
-    with pytest.raises(ModelError, match="no tokens"):
-        token_span(tokenizer, "heart 中国", word)

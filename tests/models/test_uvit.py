@@ -57,6 +57,13 @@ def test_masked_text_equals_shorter_text():
     )
 
 
+def test_a_mask_of_no_text_tokens_is_no_mask():
+    model = tiny()
+    sample, t, text = inputs(tokens=0)
+    mask = torch.ones(2, 0, dtype=torch.bool)
+    torch.testing.assert_close(model(sample, t, text, mask).sample, model(sample, t, text).sample)
+
+
 def test_every_parameter_gets_a_gradient():
     model = tiny()
     model(*inputs()).sample.square().mean().backward()

@@ -1,0 +1,82 @@
+"""The smallest components that make a working pipeline, with random weights: for tests of everything around them."""
+
+from functools import cache
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler
+
+from skiagraph.models.autoencoder import SmallAutoencoderKL
+from skiagraph.models.text import small_text_encoder, train_tokenizer
+from skiagraph.models.uvit import UViT2DModel
+from skiagraph.pipelines.text_to_image import TextToImagePipeline
+
+SIDE = 64
+"""Side of the images of `pipeline()`, in pixels."""
+
+LATENT = (4, 8, 8)
+"""Shape of their latents."""
+
+CORPUS = [
+    "Small left pleural effusion. No pneumothorax.",
+    "Large right pleural effusion and consolidation.",
+    "The heart is enlarged: cardiomegaly, 2.5 cm.",
+    "PA view of a 54-year-old man; café, µm.",
+]
+
+
+@cache
+def tokenizer():
+    """Over the words of reports, at most 24 tokens; shared, so not to be changed."""
+    return train_tokenizer(CORPUS * 3, vocab_size=160, max_length=24)
+
+
+def random_weights(module, seed=0):
+    """The module in evaluation mode with weights large enough that every input shows in the output."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.normal_(std=0.2, generator=generator)
+    return module.eval()
+
+
+def denoiser(**overrides):
+    sizes = {
+        "sample_size": 8, "in_channels": 4, "patch_size": 2, "hidden_size": 16, "depth": 2, "num_heads": 2,
+        "text_dim": 16, "text_tokens": 24,
+    }  # fmt: skip
+    return random_weights(UViT2DModel(**{**sizes, **overrides}))
+
+
+def autoencoder():
+    return random_weights(
+        SmallAutoencoderKL(latent_channels=4, block_out_channels=(16, 16), scaling_factor=0.5), seed=1
+    )
+
+
+def colour_autoencoder():
+    """Diffusers' own, with three channels and images twice the side of the latent."""
+    return random_weights(
+        AutoencoderKL(
+            in_channels=3, out_channels=3, latent_channels=4, block_out_channels=(8, 8), norm_num_groups=4,
+            down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+        ),
+        seed=1,
+    )  # fmt: skip
+
+
+def text_encoder():
+    return random_weights(small_text_encoder(tokenizer(), hidden_size=16, layers=1, heads=2, max_length=24), seed=2)
+
+
+def pipeline(*, vae=None, scheduler=None, prompt_style="report"):
+    made = TextToImagePipeline(
+        denoiser(),
+        vae or autoencoder(),
+        text_encoder(),
+        tokenizer(),
+        scheduler or DDIMScheduler(num_train_timesteps=100, clip_sample=False),
+        prompt_length=24,
+        prompt_style=prompt_style,
+    )
+    made.set_progress_bar_config(disable=True)
+    return made
