@@ -6,6 +6,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler
 
 from skiagraph.models.autoencoder import SmallAutoencoderKL
+from skiagraph.models.lung_segmenter import LungSegmenter
 from skiagraph.models.text import small_text_encoder, train_tokenizer
 from skiagraph.models.uvit import UViT2DModel
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
@@ -66,6 +67,10 @@ def colour_autoencoder():
 
 def text_encoder():
     return random_weights(small_text_encoder(tokenizer(), hidden_size=16, layers=1, heads=2, max_length=24), seed=2)
+
+
+def lung_segmenter():
+    return random_weights(LungSegmenter(channels=(4, 8, 8), working_size=32), seed=3)
 
 
 def pipeline(*, vae=None, scheduler=None, prompt_style="report"):

@@ -70,5 +70,5 @@ def record_text_attention(
 
 
 def middle_layers(model: UViT2DModel) -> list[str]:
-    """The middle block and the first out block: where image tokens have taken up the text and are still spatial."""
-    return ["mid_block.attn.processor", "out_blocks.0.attn.processor"]
+    """The middle block, where words point: image tokens have taken up the text there and are still spatial."""
+    return ["mid_block.attn.processor"]

@@ -11,14 +11,19 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from skiagraph.data.anatomy import SIDES, ZONES, Regions
+from skiagraph.data.anatomy import SIDES, ZONES
 from skiagraph.data.datasets import Record
 from skiagraph.data.reports import Finding, Report
 
 OPAQUE, DENSE, CLEAR = 2.0, 3.5, 0.8
 """Standard scores of zone density: an opacity from the first, a dense one from the second, clear below the third."""
+
+SUSPECT = 1.3
+"""Standard score of a zone's density from which a finding that a reader has named is placed there."""
+
+ONE_SIDED, LARGE = 0.6, 1.8
+"""Mean standard score of the three signs of a difference between the lung bases (`_lean`): an effusion is on one side
+from the first, and a large one from the second."""
 
 
 @dataclass(frozen=True)
@@ -198,20 +203,29 @@ def _labelled(label: str, scores: Mapping[str, float]) -> Fact:
     """A dataset label; one that looks like an opacity takes the place of the only side that is opaque."""
     if label == "cardiomegaly":
         return Fact(label, region="heart")
+    if label == "effusion":
+        return _effusion(scores)
     if label not in SIDED:
         return Fact(label, region="lungs" if label == "edema" else None)
     densest = {s: max(ZONES, key=lambda z, s=s: _density(scores, s, z)) for s in SIDES}
-    if label == "effusion":
-        densest = dict.fromkeys(SIDES, "lower")
-    opaque = [s for s in SIDES if _density(scores, s, densest[s]) > OPAQUE]
+    opaque = [s for s in SIDES if _density(scores, s, densest[s]) > SUSPECT]
     if len(opaque) == 2:
         return Fact(label, side="bilateral", region="lungs")
     if not opaque:
         return Fact(label)
     side, zone = opaque[0], densest[opaque[0]]
-    if label == "effusion" and _density(scores, side, "mid") > DENSE:
-        return Fact("large effusion", side=side, region=f"{side} lung")
     return Fact(label, side=side, zone=zone, region=f"{side} {zone} zone")
+
+
+def _effusion(scores: Mapping[str, float]) -> Fact:
+    """On the side whose base is denser, ends higher and belongs to the smaller lung; else on both."""
+    lean = (scores["base density difference"] + scores["base height difference"] - scores["area ratio"]) / 3
+    if abs(lean) < ONE_SIDED:
+        return Fact("effusion", side="bilateral", region="lungs")
+    side = "right" if lean > 0 else "left"
+    if abs(lean) > LARGE or _density(scores, side, "mid") > DENSE:
+        return Fact("large effusion", side=side, region=f"{side} lung")
+    return Fact("effusion", side=side, region=f"{side} lower zone")
 
 
 def _density(scores: Mapping[str, float], side: str, zone: str) -> float:
@@ -259,12 +273,3 @@ def _opacities(scores: Mapping[str, float]) -> list[Fact]:
 
 def _sided(key: str, side: str) -> Fact:
     return Fact(key, side=side, region=f"{side} lung")
-
-
-def visible_shares(regions: Regions, box: tuple[int, int, int, int]) -> dict[str, float]:
-    """Share of each region inside a crop (top, bottom, left, right), ends exclusive."""
-    top, bottom, left, right = box
-    return {
-        name: float(mask[top:bottom, left:right].sum() / max(1, np.count_nonzero(mask)))
-        for name, mask in regions.items()
-    }

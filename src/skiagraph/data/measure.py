@@ -21,6 +21,8 @@ MEASURE_NAMES = (
     *(f"density {side} {zone} zone" for side in SIDES for zone in ZONES),
     "lung height",
     "area ratio",
+    "base density difference",
+    "base height difference",
     "heart width",
 )
 
@@ -34,8 +36,9 @@ def measure(pixels: np.ndarray, regions: Regions) -> dict[str, float]:
 
     Returns:
         `MEASURE_NAMES` to: density, the zone's median between the 5th (0) and 95th (1) percentile of the thorax's box;
-        lung height as a share of the picture; log ratio of right to left lung area; heart width as a share of the
-        thorax's (a cardiothoracic ratio where the heart's border can be seen).
+        lung height as a share of the picture; log ratio of right to left lung area; right minus left density of the
+        outer lower thorax and, as a share of the thorax's height, how much higher the right lung ends than the left;
+        heart width as a share of the thorax's (a cardiothoracic ratio where the heart's border can be seen).
     """
     thorax = _thorax(pixels, regions["lungs"])
     low, high = np.percentile(thorax, [5, 95])
@@ -48,6 +51,9 @@ def measure(pixels: np.ndarray, regions: Regions) -> dict[str, float]:
     rows = np.flatnonzero(regions["lungs"].any(axis=1))
     values["lung height"] = (rows[-1] - rows[0] + 1) / pixels.shape[0]
     values["area ratio"] = float(np.log(regions["right lung"].sum() / regions["left lung"].sum()))
+    values["base density difference"] = _base_density_difference(pixels, regions) / span
+    ends = {side: np.flatnonzero(regions[f"{side} lung"].any(axis=1))[-1] for side in SIDES}
+    values["base height difference"] = float(ends["left"] - ends["right"]) / (rows[-1] - rows[0] + 1)
     values["heart width"] = _heart_width(pixels, regions, threshold=low + 0.6 * span)
     return values
 
@@ -91,14 +97,32 @@ def _median(pixels: np.ndarray, zone: np.ndarray, empty: float) -> float:
     return float(np.median(pixels[zone])) if zone.any() else float(empty)
 
 
+def _base_density_difference(pixels: np.ndarray, regions: Regions) -> float:
+    """Right minus left mean of mirrored boxes: the lower 40 % of the thorax, without the inner 45 % of each half.
+
+    Boxes rather than lung masks, which leave out a lung's part that fluid hides.
+    """
+    rows, columns = (np.flatnonzero(regions["lungs"].any(axis=axis)) for axis in (1, 0))
+    middle = _midline(regions)
+    half = max(middle - columns[0], columns[-1] - middle)
+    base = pixels[rows[0] + int(0.6 * (rows[-1] - rows[0] + 1)) : rows[-1] + 1]
+    inner = int(0.45 * half)
+    right, left = base[:, max(0, middle - half) : middle - inner], base[:, middle + inner : middle + half]
+    return float(right.mean() - left.mean()) if right.size and left.size else 0.0
+
+
+def _midline(regions: Regions) -> int:
+    right_edge = np.flatnonzero(regions["right lung"].any(axis=0))[-1]
+    left_edge = np.flatnonzero(regions["left lung"].any(axis=0))[0]
+    return int((right_edge + left_edge) // 2)
+
+
 def _heart_width(pixels: np.ndarray, regions: Regions, threshold: float) -> float:
     """Width of the dense strip around the midline in the third quarter of the thorax's height, over its width."""
     lungs = regions["lungs"]
     rows, columns = np.flatnonzero(lungs.any(axis=1)), np.flatnonzero(lungs.any(axis=0))
     height, width = rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1
-    right_edge = np.flatnonzero(regions["right lung"].any(axis=0))[-1]
-    left_edge = np.flatnonzero(regions["left lung"].any(axis=0))[0]
-    midline = int((right_edge + left_edge) // 2)
+    midline = _midline(regions)
     widths = []
     for row in range(rows[0] + height // 2, rows[0] + (3 * height) // 4):
         clear = np.flatnonzero(pixels[row] < threshold)

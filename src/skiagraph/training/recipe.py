@@ -54,7 +54,7 @@ class _Recipe(_Strict):
 class AutoencoderModel(_Strict):
     """`SmallAutoencoderKL` sizes."""
 
-    latent_channels: int = 8
+    latent_channels: int = 16
     block_out_channels: list[int] = [64, 128, 160]
     encoder_layers: int = 1
     decoder_layers: int = 2
@@ -65,6 +65,7 @@ class AutoencoderRecipe(_Recipe):
 
     task: Literal["autoencoder"]
     model: AutoencoderModel = AutoencoderModel()
+    sampling: dict[str, float] = Field({}, description="weights of datasets; 1 where absent")
     edge_weight: float = Field(1.0, ge=0)
     kl_weight: float = Field(1e-6, ge=0)
 
@@ -126,6 +127,7 @@ class TextToImageRecipe(_Recipe):
     """Chest-Diffusion: autoencoder latents, text states and a U-ViT denoiser (arXiv 2407.00752)."""
 
     task: Literal["text_to_image"]
+    start_from: str | None = Field(None, description="a trained model of the same sizes to fine-tune")
     autoencoder: str
     denoiser: DenoiserModel
     text: TextModel = TextModel()

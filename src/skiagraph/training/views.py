@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +22,7 @@ from torch import Generator, Tensor, nn
 from skiagraph.data.anatomy import REGIONS, regions_of
 from skiagraph.data.captions import Fact, facts_in_crop, facts_of
 from skiagraph.data.datasets import Record
-from skiagraph.data.measure import Cohorts, cohort_name, fit_cohorts, measure, standard_scores
-from skiagraph.errors import DataError
+from skiagraph.data.measure import MEASURE_NAMES, Cohorts, cohort_name, fit_cohorts, measure, standard_scores
 from skiagraph.files import atomic_path
 from skiagraph.models.lung_segmenter import LungSegmenter
 from skiagraph.training.images import load_images, random_affine, to_model_range, warp
@@ -38,44 +37,56 @@ class Views:
 
     moments: (kinds, n, 2 * latent channels, h, w) float16, posterior mean and log variance.
     regions: (kinds, n, regions, h, w) uint8, share of each latent pixel inside the region times 255.
-    facts: per kind and radiograph, what a caption may say.
+    scores: per radiograph its standard scores, None where there is nothing to compare with.
+    in_crop: per radiograph the share of each region that its close-up shows, empty where the regions are unknown.
+    cohorts: the normal cohorts that the scores refer to.
     """
 
     moments: Tensor
     regions: Tensor
-    facts: list[list[list[Fact]]]
+    scores: list[Mapping[str, float] | None]
+    in_crop: list[Mapping[str, float]]
+    cohorts: Cohorts
 
     def __len__(self) -> int:
         return self.moments.shape[1]
 
+    def facts(self, records: Sequence[Record]) -> list[list[list[Fact]]]:
+        """Per kind and radiograph, what a caption may say."""
+        full = [facts_of(r, s) if s else _unmeasured(r) for r, s in zip(records, self.scores, strict=True)]
+        return [full, full, [facts_in_crop(f, shares) for f, shares in zip(full, self.in_crop, strict=True)]]
 
-def find_lungs(segmenter: LungSegmenter, images: Tensor) -> list[dict[str, np.ndarray] | None]:
-    """Regions of each uint8 image (n, 1, H, W); None where a lung was not found."""
-    found: list[dict[str, np.ndarray] | None] = []
-    for chunk in images.split(32):
-        for classes in segmenter.segment(to_model_range(chunk).to(segmenter.device)).cpu().numpy():
-            try:
-                found.append(regions_of(_largest(classes == 1), _largest(classes == 2)))
-            except DataError:
-                found.append(None)
+
+@torch.no_grad()
+def find_lungs(segmenter: LungSegmenter, images: Tensor) -> Tensor:
+    """The largest piece of each lung in uint8 images (n, 1, H, W): uint8 (n, H, W), 1 right, 2 left, 0 elsewhere."""
+    found = torch.zeros(images[:, 0].shape, dtype=torch.uint8)
+    for start in range(0, len(images), 32):
+        part = slice(start, start + 32)
+        classes = segmenter.segment(to_model_range(images[part]).to(segmenter.device)).cpu().numpy()
+        for side in (1, 2):
+            found[part] += torch.from_numpy(np.stack([_largest(c == side) for c in classes])).to(torch.uint8) * side
     return found
 
 
+def regions_of_lungs(lungs: Tensor) -> dict[str, np.ndarray] | None:
+    """All regions of one picture from its row (H, W) of `find_lungs`; None where a lung was not found."""
+    right, left = (lungs == 1).numpy(), (lungs == 2).numpy()
+    return regions_of(right, left) if right.any() and left.any() else None
+
+
 def score_images(
-    records: Sequence[Record],
-    images: Tensor,
-    regions: Sequence[dict[str, np.ndarray] | None],
-    cohorts: Cohorts | None = None,
+    records: Sequence[Record], images: Tensor, lungs: Tensor, cohorts: Cohorts | None = None
 ) -> tuple[list[dict[str, float] | None], Cohorts]:
     """Standard scores of every radiograph and the normal cohorts they refer to.
 
     Cohorts are fitted on the records labelled normal unless given. Scores are None where a lung was not found, and
     everywhere where there is no cohort to compare with, as in a dataset of reports without labels.
     """
-    raw = [
-        None if region is None else measure(image[0].numpy().astype(np.float32) / 255, region)
-        for image, region in zip(images, regions, strict=True)
-    ]
+    raw = []
+    for image, found in zip(images, lungs, strict=True):
+        regions = regions_of_lungs(found)
+        raw.append(None if regions is None else measure(image[0].numpy().astype(np.float32) / 255, regions))
     if cohorts is None:
         normal = [
             (cohort_name(r.is_child, r.view), m)
@@ -100,12 +111,11 @@ def make_views(
     segmenter: LungSegmenter,
     cohorts: Cohorts | None,
     seed: int,
-) -> tuple[Views, Cohorts]:
+) -> Views:
     """Compute the three kinds of view of all records; deterministic in `seed`."""
     images = load_images(records, size, fit)
-    regions = find_lungs(segmenter, images)
-    scores, cohorts = score_images(records, images, regions, cohorts)
-    facts = [facts_of(r, s) if s else _unmeasured(r) for r, s in zip(records, scores, strict=True)]
+    lungs = find_lungs(segmenter, images)
+    scores, cohorts = score_images(records, images, lungs, cohorts)
     generator = Generator().manual_seed(seed)
     matrices = [
         random_affine(len(records), generator, rotate=0, zoom=0, shift=0),
@@ -114,37 +124,38 @@ def make_views(
     ]
     zoom = 0.4 + 0.35 * torch.rand(len(records), generator=generator)
     matrices[CROP][:, :, :2] *= zoom[:, None, None]
-    kinds = [_view(images, regions, m, autoencoder) for m in matrices]
-    crop_facts = [
-        facts_in_crop(f, shares) for f, shares in zip(facts, _shares(regions, kinds[CROP][2], zoom), strict=True)
-    ]
+    kinds = [_view(images, lungs, m, autoencoder) for m in matrices]
+    before, cropped = kinds[FULL][2], kinds[CROP][2] * zoom[:, None] ** 2
+    shares = (cropped / before.clamp_min(1)).tolist()
+    known = (before.amin(dim=1) > 0).tolist()
     return Views(
         moments=torch.stack([k[0] for k in kinds]),
         regions=torch.stack([k[1] for k in kinds]),
-        facts=[facts, facts, crop_facts],
-    ), cohorts
+        scores=scores,
+        in_crop=[dict(zip(REGIONS, s, strict=True)) if k else {} for s, k in zip(shares, known, strict=True)],
+        cohorts=cohorts,
+    )
 
 
-def cached_views(path: Path, identity: str, compute) -> tuple[Views, Cohorts]:
+def cached_views(path: Path, identity: str, compute: Callable[[], Views]) -> Views:
     """Views from the cache file `path` where it was made for the same `identity`; else computed and stored."""
-    key = hashlib.sha256(identity.encode()).hexdigest()
+    key = hashlib.sha256(f"{identity} {MEASURE_NAMES}".encode()).hexdigest()
     meta_path = path.with_suffix(".json")
     if path.is_file() and meta_path.is_file():
         meta = json.loads(meta_path.read_text(encoding="utf-8"))
-        if meta["key"] == key:
-            tensors = load_file(path)
-            facts = [[[Fact(**f) for f in one] for one in kind] for kind in meta["facts"]]
-            return Views(tensors["moments"], tensors["regions"], facts), meta["cohorts"]
-    views, cohorts = compute()
+        if meta.pop("key") == key:
+            return Views(**load_file(path), **meta)
+    views = compute()
     with atomic_path(path) as temporary:
         save_file({"moments": views.moments, "regions": views.regions}, temporary)
-    facts = [[[asdict(f) for f in one] for one in kind] for kind in views.facts]
+    meta = {"key": key, "scores": views.scores, "in_crop": views.in_crop, "cohorts": views.cohorts}
     with atomic_path(meta_path) as temporary:
-        temporary.write_text(json.dumps({"key": key, "cohorts": cohorts, "facts": facts}), encoding="utf-8")
-    return views, cohorts
+        temporary.write_text(json.dumps(meta), encoding="utf-8")
+    return views
 
 
-def _view(images: Tensor, regions: Sequence[dict | None], matrices: Tensor, autoencoder: nn.Module) -> tuple:
+def _view(images: Tensor, lungs: Tensor, matrices: Tensor, autoencoder: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
+    """Latent moments, small region maps and region areas in pixels of moved images."""
     moments, small, areas = [], [], []
     device = next(autoencoder.parameters()).device
     for start in track(range(0, len(images), 32), "encoding views", transient=True):
@@ -153,25 +164,17 @@ def _view(images: Tensor, regions: Sequence[dict | None], matrices: Tensor, auto
         moved = moved.expand(-1, autoencoder.config.in_channels, -1, -1)
         posterior = autoencoder.encode(moved.to(device)).latent_dist
         moments.append(posterior.parameters.half().cpu())
-        masks = torch.stack([_stack(r, images.shape[-1]) for r in regions[part]])
+        masks = torch.stack([_stack(regions_of_lungs(row), images.shape[-1]) for row in lungs[part]])
         masks = warp(masks, matrices[part], mode="nearest", padding="zeros")
         areas.append(masks.sum(dim=(-1, -2)))
         small.append((F.adaptive_avg_pool2d(masks, moments[-1].shape[-1]) * 255).round().to(torch.uint8))
     return torch.cat(moments), torch.cat(small), torch.cat(areas)
 
 
-def _stack(regions: dict[str, np.ndarray] | None, size: int) -> Tensor:
+def _stack(regions: Mapping[str, np.ndarray] | None, size: int) -> Tensor:
     if regions is None:
         return torch.zeros(len(REGIONS), size, size)
     return torch.from_numpy(np.stack([regions[name] for name in REGIONS])).float()
-
-
-def _shares(regions: Sequence[dict | None], areas: Tensor, zoom: Tensor) -> list[dict[str, float]]:
-    """Share of each region that a crop shows: its area there, at the crop's magnification, over its area before."""
-    return [
-        {} if r is None else {n: float(a * z**2 / max(1, r[n].sum())) for n, a in zip(REGIONS, area, strict=True)}
-        for r, area, z in zip(regions, areas, zoom, strict=True)
-    ]
 
 
 def _unmeasured(record: Record) -> list[Fact]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from skiagraph.training.loop import Task
 from skiagraph.training.recipe import Recipe
 
 
 def make_task(recipe: Recipe, output: Path) -> Task:
-    """The task a recipe names; what it computes once and keeps goes to `output/cache`."""
+    """The task a recipe names, initialised by its seed; what it computes once and keeps goes to `output/cache`."""
+    torch.manual_seed(recipe.seed)
     if recipe.task == "autoencoder":
         from skiagraph.training.tasks.autoencoder import AutoencoderTask
 

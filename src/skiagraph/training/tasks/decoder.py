@@ -22,24 +22,28 @@ from skiagraph.training.images import (
 from skiagraph.training.recipe import DecoderRecipe
 from skiagraph.training.tasks.autoencoder import edge_distance
 
+DETAIL_GAIN = 10.0
+"""Brings fine detail of images in [-1, 1] to about unit size."""
+
 
 class PatchDiscriminator(nn.Module):
-    """Says of every patch of an image whether it looks real (Isola et al. 2017, arXiv 1611.07004, section 3.2.2)."""
+    """Says of every patch of an image whether it looks real (Isola et al. 2017, arXiv 1611.07004, section 3.2.2).
+
+    It also gets the image's fine detail as a channel of its own, which is what decoders lack; without it, it does not
+    keep up with the decoder.
+    """
 
     def __init__(self, channels: int = 32) -> None:
         super().__init__()
-        widths = [1, channels, 2 * channels, 4 * channels]
-        self.layers = nn.ModuleList(
-            nn.utils.parametrizations.spectral_norm(nn.Conv2d(a, b, 4, stride=2, padding=1))
-            for a, b in itertools.pairwise(widths)
-        )
-        self.last = nn.Conv2d(widths[-1], 1, 3, padding=1)
+        widths = [channels, 2 * channels, 4 * channels]
+        layers: list[nn.Module] = [nn.Conv2d(2, channels, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        for before, after in itertools.pairwise(widths):
+            layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.GroupNorm(8, after), nn.LeakyReLU(0.2)]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 3, padding=1))
 
     def forward(self, images: Tensor) -> Tensor:
         """Scores (batch, 1, h, w) of images (batch, 1, H, W) in [-1, 1]; high is real."""
-        for layer in self.layers:
-            images = F.leaky_relu(layer(images), 0.2)
-        return self.last(images)
+        return self.layers(torch.cat([images, DETAIL_GAIN * (images - _blurred(images, 5))], dim=1))
 
 
 class DecoderTask:
@@ -107,4 +111,8 @@ def _gradient_ratio(reconstruction: Tensor, adversarial: Tensor, weight: Tensor)
 
 def _fine_detail(images: Tensor) -> Tensor:
     """Mean absolute difference to a 3x3 blur, per image."""
-    return (images - F.avg_pool2d(images, 3, stride=1, padding=1)).abs().mean(dim=(1, 2, 3))
+    return (images - _blurred(images, 3)).abs().mean(dim=(1, 2, 3))
+
+
+def _blurred(images: Tensor, side: int) -> Tensor:
+    return F.avg_pool2d(images, side, stride=1, padding=side // 2)

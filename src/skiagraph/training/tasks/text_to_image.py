@@ -15,6 +15,8 @@ from skiagraph.attention.grounding import grounding_loss, pointing_game, thresho
 from skiagraph.data.anatomy import REGIONS
 from skiagraph.data.captions import Phrase, compose
 from skiagraph.data.datasets import Record
+from skiagraph.data.measure import Cohorts
+from skiagraph.errors import RecipeError
 from skiagraph.models.registry import load_component
 from skiagraph.models.text import load_text_encoder, small_text_encoder, train_tokenizer
 from skiagraph.models.uvit import PRESETS, UViT2DModel
@@ -62,6 +64,8 @@ class TextToImageTask:
             text_tokens=recipe.text.max_length,
         )  # fmt: skip
         self.model = ConditionalDenoiser(denoiser, trained_text)
+        if recipe.start_from is not None:
+            self._start_from(recipe.start_from)
         self.device = torch.device("cpu")
 
     def to(self, device: torch.device) -> None:
@@ -92,7 +96,7 @@ class TextToImageTask:
         """Denoising loss and, per layer, how well words of unseen patients point to their region."""
         chosen = torch.arange(0, len(self.val), max(1, len(self.val) // 160))
         rng = random.Random(0)
-        captions = [compose(self.val.facts[FULL][i], rng, dropout=0.0) for i in chosen.tolist()]
+        captions = [compose(self.val_facts[FULL][i], rng, dropout=0.0) for i in chosen.tolist()]
         generator = Generator().manual_seed(0)
         losses, scores = [], _GroundingScores()
         with record_text_attention(model.denoiser) as recorders:
@@ -118,6 +122,18 @@ class TextToImageTask:
             prompt_style="findings" if self.frozen_text is None else "report",
         )
         pipeline.to(dtype=torch.float16).save_pretrained(folder)
+
+    def _start_from(self, name_or_folder: str) -> None:
+        """Take over a trained model's denoiser, tokenizer and, where it is trained along, text encoder."""
+        trained = TextToImagePipeline.load(name_or_folder)
+        try:
+            self.model.denoiser.load_state_dict(trained.denoiser.state_dict())
+            if self.model.text_encoder is not None:
+                self.model.text_encoder.load_state_dict(trained.text_encoder.state_dict())
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise RecipeError(f"start_from {name_or_folder} has other sizes than the recipe: {reason}") from error
+        self.tokenizer = trained.tokenizer
 
     def _denoising_loss(
         self, model: nn.Module, latents: Tensor, timesteps: Tensor, prompts: PromptBatch, generator: Generator
@@ -150,7 +166,7 @@ class TextToImageTask:
             return []
         if self.reports[index] and self.frozen_text is not None and kind != CROP:
             return [Phrase(self.reports[index])]
-        return compose(self.train.facts[kind][index], rng, self.recipe.captions.phrase_dropout)
+        return compose(self.train_facts[kind][index], rng, self.recipe.captions.phrase_dropout)
 
     def _views(self, cache: Path) -> tuple[Views, Views, Tensor]:
         data, recipe = self.recipe.data, self.recipe
@@ -158,11 +174,13 @@ class TextToImageTask:
         train, val = records_of(data, "train"), records_of(data, "val")
         identity = f"{data.model_dump()} {recipe.autoencoder} {recipe.captions.segmenter} {recipe.seed}"
 
-        def compute(records: list[Record], seed: int, cohorts=None):
-            return lambda: make_views(records, data.image_size, data.fit, self.autoencoder, segmenter, cohorts, seed)
+        def views(name: str, records: list[Record], seed: int, cohorts: Cohorts | None = None) -> Views:
+            arguments = (records, data.image_size, data.fit, self.autoencoder, segmenter, cohorts, seed)
+            return cached_views(cache / f"{name}.safetensors", identity, lambda: make_views(*arguments))
 
-        train_views, cohorts = cached_views(cache / "train.safetensors", identity, compute(train, recipe.seed))
-        val_views, _ = cached_views(cache / "val.safetensors", identity, compute(val, recipe.seed + 1, cohorts))
+        train_views = views("train", train, recipe.seed)
+        val_views = views("val", val, recipe.seed + 1, train_views.cohorts)
+        self.train_facts, self.val_facts = train_views.facts(train), val_views.facts(val)
         self.reports = [r.report for r in train]
         weights = torch.tensor([_weight(r, recipe.sampling) for r in train])
         return train_views, val_views, weights

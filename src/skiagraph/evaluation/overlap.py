@@ -1,0 +1,89 @@
+"""How well do masks agree? Dice, IoU (per image and pooled) and the 95th percentile of the Hausdorff distance."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from monai.metrics import compute_dice, compute_hausdorff_distance, compute_iou
+
+from skiagraph.errors import EvaluationError
+from skiagraph.evaluation.result import MetricResult, bootstrap
+
+
+def dice(predicted: np.ndarray, true: np.ndarray, *, seed: int = 0) -> MetricResult:
+    """Mean over images of 2 |A and B| / (|A| + |B|); 1 where both masks are empty, 0 where one is.
+
+    Args:
+        predicted: bool (n, H, W).
+        true: bool (n, H, W).
+        seed: of the bootstrap over images.
+
+    Raises:
+        EvaluationError: masks that are not bool, of unequal shape, or none. `details["values"]` has every image's.
+    """
+    a, b = _pair(predicted, true)
+    values = compute_dice(_batch(a), _batch(b), ignore_empty=False).numpy()[:, 0]
+    return _mean("Dice per image", np.where(_either_empty(a, b), _both_empty(a, b), values), "higher", seed)
+
+
+def iou(predicted: np.ndarray, true: np.ndarray, *, seed: int = 0) -> MetricResult:
+    """Mean over images of |A and B| / |A or B|; arguments, empty masks and errors as in `dice`."""
+    a, b = _pair(predicted, true)
+    values = compute_iou(_batch(a), _batch(b), ignore_empty=False).numpy()[:, 0]
+    return _mean("IoU per image", np.where(_either_empty(a, b), _both_empty(a, b), values), "higher", seed)
+
+
+def pooled_iou(predicted: np.ndarray, true: np.ndarray, *, seed: int = 0) -> MetricResult:
+    """|A and B| / |A or B| with the pixels of all images in one count; large organs weigh more than in `iou`."""
+    a, b = _pair(predicted, true)
+    overlap, union = (a & b).sum(axis=(1, 2)), (a | b).sum(axis=(1, 2))
+
+    def statistic(o: np.ndarray, u: np.ndarray) -> float:
+        return float(o.sum() / u.sum()) if u.sum() else 1.0
+
+    low, high = bootstrap(statistic, overlap, union, seed=seed)
+    return MetricResult("IoU pooled", statistic(overlap, union), low, high, len(a), "higher")
+
+
+def hd95(predicted: np.ndarray, true: np.ndarray, *, spacing: float = 1.0, seed: int = 0) -> MetricResult:
+    """Mean over images of the larger of the two 95th percentiles of border-to-border distances, in `spacing` units.
+
+    Both masks empty count as 0, and one empty as the picture's diagonal, the largest distance there is.
+    """
+    a, b = _pair(predicted, true)
+    values = np.zeros(len(a))
+    measurable = ~_either_empty(a, b)
+    if measurable.any():
+        pairs = _batch(a[measurable]), _batch(b[measurable])
+        distances = compute_hausdorff_distance(*pairs, include_background=True, percentile=95, spacing=spacing)
+        values[measurable] = distances.numpy()[:, 0]
+    values[_either_empty(a, b) & ~_both_empty(a, b)] = spacing * float(np.hypot(*a.shape[1:]))
+    return _mean("HD95", values, "lower", seed)
+
+
+def _pair(predicted: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    a, b = np.asarray(predicted), np.asarray(true)
+    if a.dtype != bool or b.dtype != bool or a.shape != b.shape or a.ndim != 3 or not len(a):
+        raise EvaluationError(
+            f"masks are {a.dtype} {a.shape} and {b.dtype} {b.shape}; expected two bool (n, H, W) of equal shape, n >= 1"
+        )
+    return a, b
+
+
+def _batch(masks: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(masks)).float()[:, None]
+
+
+def _either_empty(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return ~(a.any(axis=(1, 2)) & b.any(axis=(1, 2)))
+
+
+def _both_empty(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return ~(a.any(axis=(1, 2)) | b.any(axis=(1, 2)))
+
+
+def _mean(name: str, values: np.ndarray, direction: str, seed: int) -> MetricResult:
+    low, high = bootstrap(np.mean, values, seed=seed)
+    return MetricResult(
+        name, float(values.mean()), low, high, len(values), direction, details={"values": values.tolist()}
+    )

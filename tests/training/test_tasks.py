@@ -1,0 +1,120 @@
+"""Every recipe's task trains, exports what loads again, and reports the measures of its log."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.append(str(Path(__file__).parents[1]))
+import phantoms
+import tiny
+
+from skiagraph.errors import RecipeError
+from skiagraph.models.registry import load_component
+from skiagraph.pipelines.text_to_image import TextToImagePipeline
+from skiagraph.training.loop import train
+from skiagraph.training.recipe import load_recipe
+from skiagraph.training.tasks import make_task
+
+OPTIM = """
+optim: {steps: 3, batch_size: 2, learning_rate: 1.0e-3, precision: "no", log_every: 1, validate_every: 2,
+        tensorboard: false}
+"""
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return phantoms.dataset(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """Folders of a tiny autoencoder and a tiny segmenter that earlier recipes would have made."""
+    folder = tmp_path_factory.mktemp("parts")
+    tiny.autoencoder().save_pretrained(folder / "autoencoder")
+    tiny.lung_segmenter().save_pretrained(folder / "segmenter")
+    return folder
+
+
+def run(tmp_path, root, text, name="run"):
+    path = tmp_path / f"{name}.yaml"
+    data = f"data: {{datasets: [phantoms], root: {root}, image_size: 64, fit: squash}}"
+    path.write_text(f"{text}\n{data}\n{OPTIM}", encoding="utf-8")
+    recipe = load_recipe(path)
+    model = train(recipe, make_task(recipe, tmp_path / name), tmp_path / name, quiet=True)
+    log = [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+    return model, {key: value for row in log for key, value in row.items()}
+
+
+def test_autoencoder(tmp_path, root):
+    sizes = "model: {latent_channels: 4, block_out_channels: [16, 16], decoder_layers: 1}"
+    model, log = run(tmp_path, root, f"task: autoencoder\n{sizes}")
+    loaded = load_component(model)
+    assert log["val_psnr"] > 0
+    images = torch.rand(2, 1, 64, 64) * 2 - 1
+    latents = loaded.encode(images).latent_dist.mode()
+    assert latents.shape == (2, 4, 8, 8)
+    assert loaded.config.scaling_factor != 1
+
+
+def test_decoder_sharpening_leaves_latents_alone(tmp_path, root, parts):
+    model, log = run(tmp_path, root, f"task: decoder\nautoencoder: {parts}/autoencoder")
+    before, after = load_component(parts / "autoencoder"), load_component(model)
+    images = torch.rand(1, 1, 64, 64) * 2 - 1
+    with torch.no_grad():
+        latents = before.encode(images).latent_dist.mode()
+        assert torch.allclose(after.encode(images).latent_dist.mode(), latents, atol=0.02 * float(latents.abs().max()))
+        assert not torch.allclose(after.decode(latents).sample, before.decode(latents).sample, atol=1e-3)
+    assert log["val_detail"] > 0
+
+
+def test_lung_segmenter(tmp_path, root):
+    model, log = run(tmp_path, root, "task: lung_segmenter\nchannels: [4, 8, 8]")
+    assert {"val_dice_right", "val_dice_left"} <= log.keys()
+    assert load_component(model).segment(torch.zeros(1, 1, 64, 64)).shape == (1, 64, 64)
+
+
+def test_classifier(tmp_path, root):
+    model, log = run(tmp_path, root, "task: classifier\nchannels: [8, 16]")
+    assert 0 <= log["val_auroc/abnormal"] <= 1
+    assert load_component(model)(torch.zeros(1, 1, 64, 64)).shape == (1, len(load_component(model).config.labels))
+
+
+def text_to_image(parts, more=""):
+    return f"""
+task: text_to_image
+autoencoder: {parts}/autoencoder
+denoiser: {{hidden_size: 16, depth: 2, num_heads: 2, patch_size: 2}}
+text: {{max_length: 24, hidden_size: 24, layers: 1, vocab_size: 300}}
+captions: {{segmenter: {parts}/segmenter}}
+grounding_weight: 0.1
+sampling: {{phantoms: 2.0, effusion: 2.0}}
+{more}"""
+
+
+def test_text_to_image_and_fine_tuning(tmp_path, root, parts):
+    model, log = run(tmp_path, root, text_to_image(parts))
+    assert {"denoising", "grounding", "val_denoising", "iou_by_layer/mid_block"} <= log.keys()
+    image = TextToImagePipeline.load(model)("Cardiomegaly.", num_inference_steps=2, seeds=[0]).images
+    assert image.shape == (1, 64, 64)
+
+    tuned, _ = run(tmp_path, root, text_to_image(parts, f"start_from: {model}"), "tuned")
+    fresh, _ = run(tmp_path, root, text_to_image(parts, "seed: 1"), "fresh")
+    weights = {k: load_component(f / "denoiser").to_patch.weight for k, f in (("a", model), ("b", tuned), ("c", fresh))}
+    assert (weights["a"] - weights["b"]).abs().mean() < 0.3 * (weights["a"] - weights["c"]).abs().mean()
+    other = text_to_image(parts, f"start_from: {model}").replace("hidden_size: 16", "hidden_size: 32")
+    with pytest.raises(RecipeError, match="other sizes"):
+        run(tmp_path, root, other, "other")
+
+
+def test_views_are_cached_and_captions_speak_of_what_is_known(tmp_path, root, parts):
+    run(tmp_path, root, text_to_image(parts), "a")
+    cache = tmp_path / "a/cache/train.safetensors"
+    stamp = cache.stat().st_mtime_ns
+    task = make_task(load_recipe(tmp_path / "a.yaml"), tmp_path / "a")
+    assert cache.stat().st_mtime_ns == stamp
+    facts = task.train_facts[0]
+    assert {f.key for f in facts[0]} >= {"effusion", "cardiomegaly"} or {f.key for f in facts[0]} >= {"large effusion"}
+    assert "normal" in {f.key for f in facts[1]}
