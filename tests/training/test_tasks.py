@@ -1,16 +1,12 @@
 """Every recipe's task trains, exports what loads again, and reports the measures of its log."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-sys.path.append(str(Path(__file__).parents[1]))
 import phantoms
 import tiny
-
 from skiagraph.errors import RecipeError
 from skiagraph.models.registry import load_component
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
