@@ -45,7 +45,11 @@ def _replace(temporary: Path, target: Path) -> None:
     if temporary.is_dir() and target.is_dir():
         old = temporary.with_suffix(".old")
         os.replace(target, old)
-        os.replace(temporary, target)
+        try:
+            os.replace(temporary, target)
+        except OSError:
+            os.replace(old, target)
+            raise
         shutil.rmtree(old)
     else:
         os.replace(temporary, target)

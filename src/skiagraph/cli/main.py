@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,12 @@ import typer
 
 from skiagraph.cli import generate, info, train
 from skiagraph.errors import SkiagraphError
+
+UNWRITABLE = (
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR,
+    errno.EISDIR,
+)  # fmt: skip
+"""What the system says of a disk that is full or a place one may not write to."""
 
 app = typer.Typer(
     name="skiagraph",
@@ -33,7 +40,7 @@ def _reported(verb: Callable[..., None]) -> Callable[..., None]:
         except KeyboardInterrupt:
             _end("stopped; what was finished is kept, the same command continues", 130)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            if error.errno not in UNWRITABLE:
                 raise
             where = f" at {error.filename}" if error.filename else ""
             _end(f"cannot write{where}: {error.strerror}; what was finished is kept, the same command continues", 2)
@@ -47,7 +54,10 @@ app.command("info")(_reported(info.run))
 
 
 def main() -> None:
-    """Entry point."""
+    """Entry point; libraries' own notices and loading bars stay quiet unless asked for."""
+    for library in ("DIFFUSERS", "TRANSFORMERS"):
+        os.environ.setdefault(f"{library}_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     app()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -68,11 +69,14 @@ def generate(config: GenerateConfig, output: Path, *, quiet: bool = False) -> di
     if config.scheduler:
         pipeline.scheduler = make_scheduler(config.scheduler, pipeline.scheduler.config)
     prompts = dict(zip(config.reports, pipeline.in_model_words(config.reports), strict=True))
+    if config.negative.strip():
+        pipeline.in_model_words(config.negative)
 
     intact = [row for row in manifest["images"] if _is_intact(output, row)]
     done = {row["file"] for row in intact}
     todo = [item for item in _items(config) if item.name not in done]
     manifest["images"] = intact
+    save_manifest(output, manifest)
     with Progress(disable=quiet, transient=True) as progress:
         task = progress.add_task("generating", total=len(done) + len(todo), completed=len(done))
         for batch in _batches(todo, config.batch_size):
@@ -111,19 +115,30 @@ def read_reports(path: Path) -> tuple[str, ...]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ReportError(f"reports file {path} cannot be read: {error}") from error
-    if path.suffix.lower() != ".csv":
-        reports = [line.strip() for line in text.splitlines() if line.strip()]
+    if path.suffix.lower() == ".csv":
+        reports = _csv_reports(path, text)
     else:
-        rows = list(csv.DictReader(text.splitlines()))
-        if rows and "report" not in rows[0]:
-            raise ReportError(f"{path} has no column 'report'; its columns are {', '.join(rows[0])}")
-        reports = [(row["report"] or "").strip() for row in rows]
-        empty = [str(i + 2) for i, report in enumerate(reports) if not report]
-        if empty:
-            raise ReportError(f"{path}: empty report in line {', '.join(empty[:5])}; fill in or remove it")
+        reports = [line.strip() for line in text.splitlines() if line.strip()]
     if not reports:
         raise ReportError(f"{path} holds no report")
     return tuple(reports)
+
+
+def _csv_reports(path: Path, text: str) -> list[str]:
+    """The column `report`; a quoted report may run over several lines."""
+    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    reports, first_line = [], 2
+    try:
+        for row in rows:
+            if "report" not in row:
+                raise ReportError(f"{path} has no column 'report'; its columns are {', '.join(filter(None, row))}")
+            if not (row["report"] or "").strip():
+                raise ReportError(f"{path}: empty report in line {first_line}; fill in or remove it")
+            reports.append(row["report"].strip())
+            first_line = rows.line_num + 1
+    except csv.Error as error:
+        raise ReportError(f"{path}, from line {first_line}: not valid CSV ({error}); close its quotes") from error
+    return reports
 
 
 def make_scheduler(name: str, config: Any) -> Any:

@@ -44,7 +44,7 @@ def new_manifest(verb: str, config: dict[str, Any], **more: Any) -> dict[str, An
 
 
 def open_manifest(output: Path, verb: str, config: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """The manifest of an earlier run with the same configuration in `output`, else a new one.
+    """The manifest of an earlier run with the same configuration and weights in `output`, else a new one.
 
     Raises:
         SkiagraphError: `output` holds the manifest of another run; nothing of it is touched.
@@ -59,6 +59,8 @@ def open_manifest(output: Path, verb: str, config: dict[str, Any], **more: Any) 
         raise SkiagraphError(f"{path} is not a readable manifest; choose another --output") from error
     if not same:
         raise SkiagraphError(f"{output} holds another run ({FILE_NAME} differs); choose another --output or remove it")
+    if earlier.get("weights") != more.get("weights"):
+        raise SkiagraphError(f"{output} was begun with other weights; choose another --output or remove it")
     return earlier
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from diffusers import DiffusionPipeline, SchedulerMixin
 from diffusers.utils import BaseOutput
+from diffusers.utils import logging as diffusers_logging
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Generator, Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -86,9 +88,10 @@ class TextToImagePipeline(DiffusionPipeline):
         folder = model_folder(name_or_folder)
         try:
             text_encoder = load_text_model(folder / "text_encoder", local_files_only=True)
-            pipeline = cls.from_pretrained(
-                folder, text_encoder=text_encoder, local_files_only=True, use_safetensors=True
-            )
+            with _no_loading_bar():
+                pipeline = cls.from_pretrained(
+                    folder, text_encoder=text_encoder, local_files_only=True, use_safetensors=True
+                )
         except (OSError, ValueError, RuntimeError, AttributeError) as error:
             raise ModelError(f"{folder} does not load: {' '.join(str(error).split())[:300]}") from error
         return pipeline.to(device, dtype)
@@ -227,6 +230,17 @@ class TextToImagePipeline(DiffusionPipeline):
             return conditional
         free = self.denoiser(model_input, timestep, unconditional.states, unconditional.mask).sample.float()
         return free + scale * (conditional - free)
+
+
+@contextmanager
+def _no_loading_bar() -> Iterator[None]:
+    shown = diffusers_logging.is_progress_bar_enabled()
+    diffusers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            diffusers_logging.enable_progress_bar()
 
 
 def _generators(seeds: Sequence[int] | None, generator: Any, count: int) -> list[Generator] | Generator | None:

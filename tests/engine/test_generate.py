@@ -1,0 +1,90 @@
+"""The generation job on a tiny model."""
+
+import json
+
+import pytest
+
+from skiagraph.engine.generate import GenerateConfig, generate, make_scheduler, read_reports
+from skiagraph.errors import ModelError, ReportError, SkiagraphError
+
+
+def config(model, **changes):
+    values = {"reports": ("Cardiomegaly.", "Edema."), "model": str(model), "steps": 2, **changes}
+    return GenerateConfig(**values)
+
+
+def test_manifest_says_what_made_every_image(tiny_model, tmp_path):
+    manifest = generate(config(tiny_model, count=2, seed=7), tmp_path, quiet=True)
+    assert manifest == json.loads((tmp_path / "manifest.json").read_text())
+    assert [row["seed"] for row in manifest["images"]] == [7, 8, 9, 10]
+    assert [row["report"] for row in manifest["images"]] == ["Cardiomegaly."] * 2 + ["Edema."] * 2
+    assert manifest["versions"]["diffusers"]
+    assert set(manifest["weights"]) == {
+        f"{part}/{name}.safetensors"
+        for part, name in [
+            ("denoiser", "diffusion_pytorch_model"), ("text_encoder", "model"), ("vae", "diffusion_pytorch_model"),
+        ]
+    }  # fmt: skip
+
+
+def test_batches_do_not_change_images(tiny_model, tmp_path):
+    one = generate(config(tiny_model, batch_size=1), tmp_path / "a", quiet=True)
+    two = generate(config(tiny_model, batch_size=2), tmp_path / "b", quiet=True)
+    assert [r["file"] for r in one["images"]] == [r["file"] for r in two["images"]]
+    assert one["config_hash"] == two["config_hash"]
+
+
+def test_a_run_begun_with_other_weights_is_refused(tiny_model, tmp_path):
+    generate(config(tiny_model), tmp_path / "o", quiet=True)
+    path = tmp_path / "o/manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["weights"]["denoiser/diffusion_pytorch_model.safetensors"] = "0" * 64
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(SkiagraphError, match="other weights"):
+        generate(config(tiny_model), tmp_path / "o", quiet=True)
+
+
+def test_a_damaged_manifest_is_refused_and_kept(tiny_model, tmp_path):
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(SkiagraphError, match="not a readable manifest"):
+        generate(config(tiny_model), tmp_path, quiet=True)
+    assert (tmp_path / "manifest.json").read_text() == "{"
+
+
+def test_a_negative_prompt_nobody_understands_is_refused_before_the_first_image(tmp_path):
+    with pytest.raises(ReportError, match="no finding"):
+        generate(GenerateConfig(reports=("Edema.",), negative="Hello."), tmp_path / "o", quiet=True)
+    assert not (tmp_path / "o").exists()
+
+
+def test_reports_of_csv_and_text(tmp_path):
+    table, text = tmp_path / "r.csv", tmp_path / "r.txt"
+    table.write_text('id,report\n1,"Edema.\nAP view."\n2,Effusion.\n', encoding="utf-8-sig")
+    assert read_reports(table) == ("Edema.\nAP view.", "Effusion.")
+    text.write_text("Edema.\n\n Effusion. \n")
+    assert read_reports(text) == ("Edema.", "Effusion.")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('report\n"a\nb"\n""\n', "empty report in line 4"),
+        ("id,report\n1,Edema.\n2\n", "empty report in line 3"),
+        ("id,text\n1,Edema.\n", "no column 'report'; its columns are id, text"),
+        ('report\n"Edema.\n', "from line 2: not valid CSV"),
+        ("report\n", "holds no report"),
+        ("", "holds no report"),
+    ],
+)
+def test_faults_of_a_csv_are_named_with_their_line(tmp_path, content, message):
+    (tmp_path / "r.csv").write_text(content)
+    with pytest.raises(ReportError, match=message):
+        read_reports(tmp_path / "r.csv")
+
+
+def test_schedulers_by_name():
+    assert type(make_scheduler("DDIM", {})).__name__ == "DDIMScheduler"
+    assert type(make_scheduler("EulerDiscreteScheduler", {})).__name__ == "EulerDiscreteScheduler"
+    for name in ("Magic", "UNet2DModel", "utils"):
+        with pytest.raises(ModelError, match="no scheduler"):
+            make_scheduler(name, {})

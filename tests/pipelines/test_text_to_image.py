@@ -1,0 +1,149 @@
+"""The pipeline on tiny random components: what diffusers users expect of one."""
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    PNDMScheduler,
+    UniPCMultistepScheduler,
+)
+
+import tiny
+from skiagraph.errors import ModelError, ReportError
+from skiagraph.pipelines.text_to_image import TextToImagePipeline
+
+PROMPTS = ["Small left pleural effusion.", "Cardiomegaly."]
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    return tiny.pipeline()
+
+
+def test_images_have_shape_range_and_type(pipeline):
+    result = pipeline(PROMPTS, num_inference_steps=3, seeds=[0, 1])
+    assert result.images.shape == (2, tiny.SIDE, tiny.SIDE)
+    assert result.images.dtype == np.float32
+    assert 0 <= result.images.min() < result.images.max() <= 1
+    assert result.prompts == PROMPTS
+    assert result.truncated == [False, False]
+
+
+def test_an_image_depends_on_its_seed_and_not_on_its_batch(pipeline):
+    both = pipeline(PROMPTS, num_inference_steps=3, seeds=[5, 6]).images
+    alone = pipeline(PROMPTS[1], num_inference_steps=3, seeds=[6]).images
+    np.testing.assert_allclose(both[1], alone[0], atol=1e-5)
+    other = pipeline(PROMPTS[1], num_inference_steps=3, seeds=[7]).images
+    assert np.abs(other - alone).max() > 1e-3
+
+
+def test_several_images_of_a_prompt_are_adjacent(pipeline):
+    result = pipeline(PROMPTS, num_images_per_prompt=2, num_inference_steps=2, seeds=[0, 1, 2, 3])
+    assert result.prompts == [PROMPTS[0], PROMPTS[0], PROMPTS[1], PROMPTS[1]]
+    single = pipeline(PROMPTS[1], num_inference_steps=2, seeds=[2]).images[0]
+    np.testing.assert_allclose(result.images[2], single, atol=1e-5)
+
+
+def test_guidance_is_the_usual_convention(pipeline):
+    """One step from the same noise: the prediction is linear in w, and 1 is the conditional one alone."""
+    latents = torch.randn(1, *tiny.LATENT, generator=torch.Generator().manual_seed(0))
+
+    def one_step(scale):
+        arguments = {"num_inference_steps": 1, "latents": latents, "output_type": "latent"}
+        return pipeline(PROMPTS[0], guidance_scale=scale, **arguments).images
+
+    free, plain, strong = one_step(0.0), one_step(1.0), one_step(3.0)
+    torch.testing.assert_close(strong, free + 3 * (plain - free), rtol=1e-3, atol=1e-3)
+
+
+def test_a_negative_prompt_takes_the_place_of_the_empty_one(pipeline):
+    arguments = {"num_inference_steps": 2, "seeds": [0], "guidance_scale": 3.0}
+    plain = pipeline(PROMPTS[0], **arguments).images
+    led_away = pipeline(PROMPTS[0], negative_prompt="Cardiomegaly.", **arguments).images
+    assert np.abs(plain - led_away).max() > 1e-4
+    same = pipeline(PROMPTS[0], negative_prompt=PROMPTS[0], **arguments).images
+    unguided = pipeline(PROMPTS[0], num_inference_steps=2, seeds=[0], guidance_scale=1.0).images
+    np.testing.assert_allclose(same, unguided, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler,
+        EulerDiscreteScheduler, HeunDiscreteScheduler, PNDMScheduler, UniPCMultistepScheduler,
+    ],
+)  # fmt: skip
+def test_any_scheduler_of_diffusers_works(scheduler):
+    pipeline = tiny.pipeline(scheduler=scheduler(num_train_timesteps=100))
+    images = pipeline(PROMPTS, num_inference_steps=4, generator=torch.Generator().manual_seed(0)).images
+    assert np.isfinite(images).all()
+
+
+def test_callback_sees_and_may_replace_latents(pipeline):
+    seen = []
+
+    def callback(pipe, index, timestep, values):
+        seen.append((index, int(timestep)))
+        return {"latents": torch.zeros_like(values["latents"])}
+
+    arguments = {"num_inference_steps": 3, "seeds": [0], "output_type": "latent"}
+    result = pipeline(PROMPTS[0], callback_on_step_end=callback, **arguments)
+    assert [index for index, _ in seen] == [0, 1, 2]
+    assert not result.images.any()
+
+
+def test_saved_and_loaded_pipelines_agree(pipeline, tmp_path, no_network):
+    pipeline.save_pretrained(tmp_path / "m")
+    loaded = TextToImagePipeline.load(tmp_path / "m")
+    loaded.set_progress_bar_config(disable=True)
+    arguments = {"num_inference_steps": 2, "seeds": [3]}
+    np.testing.assert_allclose(
+        loaded(PROMPTS[0], **arguments).images, pipeline(PROMPTS[0], **arguments).images, atol=1e-5
+    )
+    assert not list((tmp_path / "m").rglob("*.bin"))
+
+
+def test_colour_autoencoders_are_averaged_to_grey():
+    pipeline = tiny.pipeline(vae=tiny.colour_autoencoder())
+    assert pipeline(PROMPTS[0], num_inference_steps=2, seeds=[0]).images.ndim == 3
+
+
+def test_half_precision_networks_sample_close_to_full(pipeline):
+    arguments = {"num_inference_steps": 4, "seeds": [0]}
+    full = pipeline(PROMPTS[0], **arguments).images
+    half = tiny.pipeline().to(dtype=torch.bfloat16)(PROMPTS[0], **arguments).images
+    assert half.dtype == np.float32
+    assert np.abs(full - half).mean() < 0.05
+
+
+def test_finding_style_states_a_report_in_the_models_words():
+    pipeline = tiny.pipeline(prompt_style="findings")
+    text = "PA view of a 54-year-old man. No pneumothorax. Small left pleural effusion."
+    assert pipeline.in_model_words(text) == ["left pleural effusion. PA view. adult. male"]
+    with pytest.raises(ReportError, match="no finding"):
+        pipeline("Hello there.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"prompt": ""}, ReportError, "empty report"),
+        ({"prompt": []}, ReportError, "empty report"),
+        ({"prompt": PROMPTS, "seeds": [1]}, ModelError, "1 seeds for 2 images"),
+        ({"prompt": PROMPTS, "negative_prompt": ["a", "b", "c"]}, ModelError, "3 negative prompts for 2 prompts"),
+        ({"prompt": PROMPTS, "latents": torch.zeros(1, 4, 8, 8)}, ModelError, "latents are"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(pipeline, arguments, error, message):
+    with pytest.raises(error, match=message):
+        pipeline(**arguments)
+
+
+def test_a_prompt_that_is_cut_off_says_so(pipeline):
+    assert pipeline("effusion " * 60, num_inference_steps=1, seeds=[0]).truncated == [True]
