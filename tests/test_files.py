@@ -15,9 +15,14 @@ def left(folder):
 def test_a_block_that_fails_leaves_the_old_file(tmp_path, error):
     target = tmp_path / "a.json"
     write_json(target, {"old": 1})
-    with pytest.raises(type(error)), atomic_path(target) as temporary:
-        temporary.write_text("half")
-        raise error
+
+    def half_written():
+        with atomic_path(target) as temporary:
+            temporary.write_text("half")
+            raise error
+
+    with pytest.raises(type(error)):
+        half_written()
     assert json.loads(target.read_text()) == {"old": 1}
     assert left(tmp_path) == ["a.json"]
 

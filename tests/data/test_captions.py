@@ -60,8 +60,13 @@ def test_a_measured_opacity_is_placed_and_gives_a_finding_its_place():
 
 @pytest.mark.parametrize(
     ("lean", "key", "side"),
-    [(1.0, "effusion", "right"), (-1.0, "effusion", "left"), (0.1, "effusion", "bilateral"), (2.5, "large effusion", "right")],
-)  # fmt: skip
+    [
+        (1.0, "effusion", "right"),
+        (-1.0, "effusion", "left"),
+        (0.1, "effusion", "bilateral"),
+        (2.5, "large effusion", "right"),
+    ],
+)
 def test_an_effusion_lies_on_the_side_of_the_denser_higher_base(lean, key, side):
     measured = scores(base_density_difference=lean, base_height_difference=lean, area_ratio=-lean)
     assert place(facts_of(record("effusion"), measured), key)[0] == side
@@ -114,19 +119,22 @@ def test_every_label_has_wordings_and_a_prompt_that_parses_back():
     for label in LABELS:
         text = record_prompt(record(label))
         found = parse_report(text)
-        assert found.view == "AP" and found.sex == "male" and found.age_group == "adult"
+        assert (found.view, found.sex, found.age_group) == ("AP", "male", "adult")
         assert found.normal if label == "normal" else label in found.present(), text
 
 
 @pytest.mark.parametrize(
     ("report", "prompt"),
     [
-        ("Large right pleural effusion. Cardiomegaly. AP portable view of an adult.", "large right pleural effusion. cardiomegaly. AP view. adult"),
+        (
+            "Large right pleural effusion. Cardiomegaly. AP portable view of an adult.",
+            "large right pleural effusion. cardiomegaly. AP view. adult",
+        ),
         ("No pleural effusion or pneumothorax. Lungs are clear.", "normal chest. clear lungs"),
         ("Left lower lobe pneumonia. PA view of a 4-year-old girl.", "left lower pneumonia. PA view. child. female"),
         ("Bilateral airspace opacities.", "bilateral opacities"),
     ],
-)  # fmt: skip
+)
 def test_reports_in_the_models_words(report, prompt):
     assert report_prompt(parse_report(report)) == prompt
 

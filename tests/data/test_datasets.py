@@ -31,7 +31,8 @@ def test_a_folder_of_ones_own(root):
     first = records[0]
     assert first.labels == {"effusion", "cardiomegaly"}
     assert (first.view, first.age, first.sex, first.is_child) == ("PA", 40.0, "male", False)
-    assert first.mask.is_file() and first.mask_trusted
+    assert first.mask.is_file()
+    assert first.mask_trusted
     assert first.report == "Small left pleural effusion."
     assert len({r.key for r in load_records(["phantoms"], root)}) == 9
 
@@ -53,7 +54,7 @@ def test_faults_of_metadata_are_named(root, change, message):
 
 
 def test_missing_folders_are_named(tmp_path, monkeypatch):
-    with pytest.raises(DataError, match="unknown dataset 'nothing'.*kermany"):
+    with pytest.raises(DataError, match=r"unknown dataset 'nothing'.*kermany"):
         load_records(["nothing"], tmp_path)
     with pytest.raises(DataError, match="does not exist"):
         data_root(tmp_path / "gone")

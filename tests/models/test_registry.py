@@ -30,7 +30,7 @@ def test_component_round_trip(tmp_path):
 
 
 def test_each_defect_of_a_folder_is_named(tmp_path):
-    with pytest.raises(ModelError, match="no model 'nowhere'.*cxr-256"):
+    with pytest.raises(ModelError, match=r"no model 'nowhere'.*cxr-256"):
         model_folder("nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelError, match=r"neither model_index\.json nor config\.json"):

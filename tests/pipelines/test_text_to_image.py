@@ -38,7 +38,7 @@ def test_images_have_shape_range_and_type(pipeline):
 def test_an_image_depends_on_its_seed_and_not_on_its_batch(pipeline):
     both = pipeline(PROMPTS, num_inference_steps=3, seeds=[5, 6]).images
     alone = pipeline(PROMPTS[1], num_inference_steps=3, seeds=[6]).images
-    np.testing.assert_allclose(both[1], alone[0], atol=1e-5)
+    np.testing.assert_allclose(both[1], alone[0], atol=1e-4)
     other = pipeline(PROMPTS[1], num_inference_steps=3, seeds=[7]).images
     assert np.abs(other - alone).max() > 1e-3
 
