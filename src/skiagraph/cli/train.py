@@ -15,27 +15,24 @@ def run(
     output: Output,
 ) -> None:
     """Train what RECIPE describes into OUTPUT; run the same command again to continue after any stop."""
-    from skiagraph.engine.manifest import new_manifest, save_manifest
+    from collections import Counter
+
+    from skiagraph.engine.manifest import FILE_NAME, new_manifest, save_manifest
+    from skiagraph.training.images import records_of
     from skiagraph.training.loop import Interrupted, train
     from skiagraph.training.recipe import load_recipe
     from skiagraph.training.tasks import make_task
 
     loaded = load_recipe(recipe)
-    output.mkdir(parents=True, exist_ok=True)
+    images = dict(Counter(r.dataset for r in records_of(loaded.data, "train")))
+    manifest = new_manifest("train", loaded.model_dump(mode="json"), images=images)
+    if not (output / FILE_NAME).exists():
+        save_manifest(output, manifest)
     task = make_task(loaded, output)
     try:
         model = train(loaded, task, output)
     except Interrupted as stop:
         typer.echo(f"skiagraph: {stop}", err=True)
         raise typer.Exit(130) from stop
-    save_manifest(output, new_manifest("train", loaded.model_dump(mode="json"), data=task_data(loaded)))
+    save_manifest(output, manifest)
     typer.echo(f"trained model in {model}")
-
-
-def task_data(recipe) -> dict[str, int]:
-    """Number of training images per dataset."""
-    from collections import Counter
-
-    from skiagraph.training.images import records_of
-
-    return dict(Counter(r.dataset for r in records_of(recipe.data, "train")))

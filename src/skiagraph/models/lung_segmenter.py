@@ -11,6 +11,8 @@ from diffusers.models.modeling_utils import ModelMixin
 from monai.networks.nets import UNet
 from torch import Tensor
 
+from skiagraph.errors import ModelError
+
 CLASSES = ("background", "right lung", "left lung")
 
 
@@ -35,7 +37,9 @@ class LungSegmenter(ModelMixin, ConfigMixin):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (batch, 3, H, W) over `CLASSES` of images (batch, 1, H, W) in [-1, 1]."""
+        """Logits (batch, 3, H, W) over `CLASSES` of images (batch, 1, H, W) in [-1, 1]; ModelError for other shapes."""
+        if images.ndim != 4 or images.shape[1] != 1:
+            raise ModelError(f"segmenter: images are {tuple(images.shape)}, expected (batch, 1, H, W) in [-1, 1]")
         size = (self.config.working_size,) * 2
         small = F.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
         return F.interpolate(self.net(small), images.shape[-2:], mode="bilinear", align_corners=False)
