@@ -29,3 +29,7 @@ class DataError(SkiagraphError):
 
 class EvaluationError(SkiagraphError):
     """Metric inputs of the wrong shape, count or range."""
+
+
+class MaskError(SkiagraphError):
+    """Maps or masks of the wrong shape, type or range, or without anything to segment."""
