@@ -7,7 +7,7 @@ from skiagraph.models.autoencoder import SmallAutoencoderKL
 
 def tiny():
     torch.manual_seed(0)
-    return SmallAutoencoderKL(latent_channels=2, block_out_channels=(16, 16), encoder_layers=1, decoder_layers=1).eval()
+    return SmallAutoencoderKL(latent_channels=2, block_out_channels=(16, 16), decoder_layers=1).eval()
 
 
 def test_shapes_follow_the_downscale():

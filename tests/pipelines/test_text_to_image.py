@@ -47,7 +47,7 @@ def test_several_images_of_a_prompt_are_adjacent(pipeline):
     result = pipeline(PROMPTS, num_images_per_prompt=2, num_inference_steps=2, seeds=[0, 1, 2, 3])
     assert result.prompts == [PROMPTS[0], PROMPTS[0], PROMPTS[1], PROMPTS[1]]
     single = pipeline(PROMPTS[1], num_inference_steps=2, seeds=[2]).images[0]
-    np.testing.assert_allclose(result.images[2], single, atol=1e-5)
+    np.testing.assert_allclose(result.images[2], single, atol=1e-4)
 
 
 def test_guidance_is_the_usual_convention(pipeline):

@@ -1,18 +1,21 @@
 """A small KL autoencoder for one-channel radiographs, with the interface of diffusers' AutoencoderKL.
 
-Most of the work happens at a quarter of the image's side (pixel-unshuffle stem), so that decoding does not dominate the
-time of sampling: see the cost table in docs/results.md.
+The encoder is one linear map per patch, the Karhunen-Loeve transform of radiographs; the decoder is its inverse plus a
+convolutional network that adds what crosses patch borders. Most of the decoder's work happens at a quarter of the
+image's side, so that decoding does not dominate the time of sampling: see the cost table in docs/results.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDistribution
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.models.modeling_utils import ModelMixin
+from einops import rearrange
 from torch import Generator, Tensor, nn
 
 from skiagraph.errors import ModelError
@@ -35,86 +38,88 @@ class ResidualBlock(nn.Module):
         return x + self.conv2(F.silu(self.norm2(h)))
 
 
-def _down(channels: int, out: int, factor: int = 2) -> nn.Module:
-    return nn.Sequential(nn.PixelUnshuffle(factor), nn.Conv2d(channels * factor**2, out, 3, padding=1))
-
-
-def _up(channels: int, out: int, factor: int = 2) -> nn.Module:
-    return nn.Sequential(nn.Conv2d(channels, out * factor**2, 3, padding=1), nn.PixelShuffle(factor))
-
-
 class SmallAutoencoderKL(ModelMixin, ConfigMixin):
     """KL autoencoder of greyscale images in [-1, 1].
 
     Args:
-        in_channels: image channels.
-        latent_channels: channels of the latent.
-        block_out_channels: width of each stage, the first at a quarter of the image's side, each next at half of it.
-        encoder_layers: residual blocks per encoder stage.
-        decoder_layers: residual blocks per decoder stage.
-        scaling_factor: latents are multiplied by it before diffusion; 1 / standard deviation of the training latents.
-        shift_factor: mean of the training latents, taken off first.
+        latent_channels: channels of the latent, at most `downscale`^2.
+        block_out_channels: width of each stage of the decoder, the first at a quarter of the image's side, each next
+            at half of it.
+        decoder_layers: residual blocks per stage.
+        noise: standard deviation of the posterior, the same everywhere: what the decoder learns to put up with.
+        scaling_factor: latents are multiplied by it before diffusion; `set_transform` leaves nothing to scale.
+        shift_factor: taken off first.
 
-    Shapes: images (batch, in_channels, H, W), H and W multiples of `downscale`; latents (batch, latent_channels,
-    H / downscale, W / downscale).
+    Shapes: images (batch, 1, H, W), H and W multiples of `downscale`; latents (batch, latent_channels, H / downscale,
+    W / downscale).
     """
 
     @register_to_config
     def __init__(
         self,
-        in_channels: int = 1,
-        latent_channels: int = 8,
-        block_out_channels: Sequence[int] = (64, 128, 192),
-        encoder_layers: int = 1,
+        latent_channels: int = 32,
+        block_out_channels: Sequence[int] = (64, 128, 160),
         decoder_layers: int = 2,
+        noise: float = 0.05,
+        in_channels: int = 1,
         scaling_factor: float = 1.0,
         shift_factor: float = 0.0,
     ) -> None:
         super().__init__()
-        widths = list(block_out_channels)
+        widths, patch = list(block_out_channels), self.downscale
+        if latent_channels > patch**2 or in_channels != 1:
+            raise ModelError(
+                f"autoencoder: {latent_channels} latent channels of a {patch}x{patch} grey patch, too many"
+            )
+        self.encoder = nn.Conv2d(1, latent_channels, patch, stride=patch)
+        self.inverse = nn.ConvTranspose2d(latent_channels, 1, patch, stride=patch)
         first, last = widths[0], widths[-1]
-        encoder: list[nn.Module] = [_down(in_channels, first, factor=4)]
-        for width, following in zip(widths, [*widths[1:], None], strict=True):
-            encoder += [ResidualBlock(width) for _ in range(encoder_layers)]
-            if following:
-                encoder.append(_down(width, following))
-        self.encoder = nn.Sequential(
-            *encoder, nn.GroupNorm(8, last), nn.SiLU(), nn.Conv2d(last, 2 * latent_channels, 3, padding=1)
-        )
         decoder: list[nn.Module] = [nn.Conv2d(latent_channels, last, 3, padding=1)]
         for width, following in zip(widths[::-1], [*widths[-2::-1], first // 2], strict=True):
             decoder += [ResidualBlock(width) for _ in range(decoder_layers)]
-            decoder.append(_up(width, following))
-        self.decoder = nn.Sequential(
-            *decoder, ResidualBlock(first // 2), _up(first // 2, first // 8), nn.SiLU(),
-            nn.Conv2d(first // 8, in_channels, 3, padding=1),
-        )  # fmt: skip
+            decoder += [nn.Conv2d(width, following * 4, 3, padding=1), nn.PixelShuffle(2)]
+        decoder += [ResidualBlock(first // 2), nn.Conv2d(first // 2, first // 2, 3, padding=1), nn.PixelShuffle(2)]
+        self.decoder = nn.Sequential(*decoder, nn.SiLU(), nn.Conv2d(first // 8, 1, 3, padding=1))
+        nn.init.zeros_(self.decoder[-1].weight)
+        nn.init.zeros_(self.decoder[-1].bias)
 
     @property
     def downscale(self) -> int:
         """Image side over latent side."""
         return 4 * 2 ** (len(self.config.block_out_channels) - 1)
 
+    @torch.no_grad()
+    def set_transform(self, basis: Tensor, gain: Tensor, mean: float) -> None:
+        """Make the encoder a given linear transform and the linear part of the decoder its inverse.
+
+        Args:
+            basis: orthonormal columns (downscale^2, latent_channels), pixels of a patch row by row.
+            gain: (latent_channels,); coefficient k of the patch minus `mean` times gain[k] is latent k.
+            mean: of all pixels.
+        """
+        filters = rearrange(basis, "(h w) c -> c 1 h w", h=self.downscale)
+        self.encoder.weight.copy_(filters * gain.view(-1, 1, 1, 1))
+        self.encoder.bias.copy_(-mean * self.encoder.weight.sum(dim=(1, 2, 3)))
+        self.inverse.weight.copy_(filters / gain.view(-1, 1, 1, 1))
+        self.inverse.bias.fill_(mean)
+
     def encode(self, x: Tensor, return_dict: bool = True) -> AutoencoderKLOutput | tuple:
-        """Posterior over latents of images (batch, in_channels, H, W) in [-1, 1]."""
-        if (
-            x.ndim != 4
-            or x.shape[1] != self.config.in_channels
-            or x.shape[2] % self.downscale
-            or x.shape[3] % self.downscale
-        ):
+        """Posterior over latents of images (batch, 1, H, W) in [-1, 1]."""
+        if x.ndim != 4 or x.shape[1] != 1 or x.shape[2] % self.downscale or x.shape[3] % self.downscale:
             raise ModelError(
-                f"autoencoder: images are {tuple(x.shape)}, expected (batch, {self.config.in_channels}, H, W), H and W "
-                f"multiples of {self.downscale}"
+                f"autoencoder: images are {tuple(x.shape)}, expected (batch, 1, H, W), H and W multiples of "
+                f"{self.downscale}"
             )
-        posterior = DiagonalGaussianDistribution(self.encoder(x))
+        mean = self.encoder(x)
+        logvar = torch.full_like(mean, 2 * torch.tensor(self.config.noise).log().item())
+        posterior = DiagonalGaussianDistribution(torch.cat([mean, logvar], dim=1))
         return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
 
     def decode(
         self, z: Tensor, return_dict: bool = True, generator: Generator | None = None
     ) -> DecoderOutput | tuple[Tensor]:
         """Images, about in [-1, 1], of unscaled latents. `generator` is accepted for diffusers and unused."""
-        image = self.decoder(z)
+        image = self.inverse(z) + self.decoder(z)
         return DecoderOutput(sample=image) if return_dict else (image,)
 
     def forward(

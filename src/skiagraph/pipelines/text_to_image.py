@@ -143,21 +143,21 @@ class TextToImagePipeline(DiffusionPipeline):
         """
         prompts = [p for p in self.in_model_words(prompt) for _ in range(num_images_per_prompt)]
         negatives = self._negatives(negative_prompt, len(prompts), num_images_per_prompt)
-        states = self._encode(prompts)
-        unconditional = self._encode(negatives) if guidance_scale != 1 else None
+        guided = guidance_scale != 1
+        text = self._encode(negatives + prompts if guided else prompts)
 
         self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
         latents = self._start(latents, len(prompts), _generators(seeds, generator, len(prompts)))
         with self.progress_bar(total=len(self.scheduler.timesteps)) as bar:
             for index, timestep in enumerate(self.scheduler.timesteps):
-                predicted = self._predict(latents, timestep, states, unconditional, guidance_scale)
+                predicted = self._predict(latents, timestep, text, guidance_scale)
                 latents = self.scheduler.step(predicted, timestep, latents, return_dict=False)[0]
                 if callback_on_step_end is not None:
                     latents = callback_on_step_end(self, index, timestep, {"latents": latents}).get("latents", latents)
                 bar.update()
         images = latents if output_type == "latent" else self.decode(latents)
         self.maybe_free_model_hooks()
-        return TextToImageOutput(images=images, prompts=prompts, truncated=list(states.truncated))
+        return TextToImageOutput(images=images, prompts=prompts, truncated=list(text.truncated[-len(prompts) :]))
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> np.ndarray:
@@ -216,19 +216,15 @@ class TextToImagePipeline(DiffusionPipeline):
         # Latents stay float32 whatever the networks' dtype: half precision in the sampler's small steps shows as noise.
         return latents.to(self._execution_device, torch.float32) * self.scheduler.init_noise_sigma
 
-    def _predict(
-        self,
-        latents: Tensor,
-        timestep: Tensor,
-        text: TextStates,
-        unconditional: TextStates | None,
-        scale: float,
-    ) -> Tensor:
+    def _predict(self, latents: Tensor, timestep: Tensor, text: TextStates, scale: float) -> Tensor:
+        """Guided prediction; `text` holds the negative prompts and then the prompts, or only these without guidance."""
+        repeats = len(text.states) // len(latents)
         model_input = self.scheduler.scale_model_input(latents, timestep).to(self.denoiser.dtype)
-        conditional = self.denoiser(model_input, timestep, text.states, text.mask).sample.float()
-        if unconditional is None:
-            return conditional
-        free = self.denoiser(model_input, timestep, unconditional.states, unconditional.mask).sample.float()
+        model_input = model_input.repeat(repeats, 1, 1, 1)
+        predicted = self.denoiser(model_input, timestep, text.states, text.mask).sample.float()
+        if repeats == 1:
+            return predicted
+        free, conditional = predicted.chunk(2)
         return free + scale * (conditional - free)
 
 

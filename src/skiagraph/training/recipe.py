@@ -54,20 +54,19 @@ class _Recipe(_Strict):
 class AutoencoderModel(_Strict):
     """`SmallAutoencoderKL` sizes."""
 
-    latent_channels: int = 16
+    latent_channels: int = 32
     block_out_channels: list[int] = [64, 128, 160]
-    encoder_layers: int = 1
     decoder_layers: int = 2
+    noise: float = Field(0.05, gt=0)
 
 
 class AutoencoderRecipe(_Recipe):
-    """A small KL autoencoder; loss = L1 + edge_weight * L1 of image gradients at three scales + kl_weight * KL."""
+    """A small KL autoencoder: its transform is computed, its decoder trained; loss = L1 + edge_weight * L1 of edges."""
 
     task: Literal["autoencoder"]
     model: AutoencoderModel = AutoencoderModel()
     sampling: dict[str, float] = Field({}, description="weights of datasets; 1 where absent")
     edge_weight: float = Field(1.0, ge=0)
-    kl_weight: float = Field(1e-6, ge=0)
 
 
 class DecoderRecipe(_Recipe):

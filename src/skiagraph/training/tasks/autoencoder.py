@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Generator, Tensor, nn
 
 from skiagraph.models.autoencoder import SmallAutoencoderKL
@@ -21,20 +23,23 @@ from skiagraph.training.recipe import AutoencoderRecipe
 
 
 class AutoencoderTask:
-    """L1 of pixels and of image gradients at three scales, with a slight KL term (Rombach et al. 2022, section 3.1).
+    """The patch transform is computed from the training images; the decoder learns L1 of pixels and image gradients.
 
-    Gradients take the place of the usual perceptual and adversarial terms, whose networks cannot be had offline.
+    Gradients take the place of the usual perceptual term, whose networks cannot be had offline. The transform stays as
+    it is, so latents do not depend on how long the decoder has trained.
     """
 
     def __init__(self, recipe: AutoencoderRecipe) -> None:
         self.recipe = recipe
-        # The last-channel layout is what convolutions on a CPU are fastest in.
-        self.model = SmallAutoencoderKL(**recipe.model.model_dump()).to(memory_format=torch.channels_last)
         data = recipe.data
         records, val = records_of(data, "train"), records_of(data, "val")
         self.train = load_images(records, data.image_size, data.fit)
         self.weights = torch.tensor([recipe.sampling.get(r.dataset, 1.0) for r in records])
         self.val = load_images(val[:: max(1, len(val) // 128)], data.image_size, data.fit)
+        # The last-channel layout is what convolutions on a CPU are fastest in.
+        self.model = SmallAutoencoderKL(**recipe.model.model_dump()).to(memory_format=torch.channels_last)
+        self.model.set_transform(*patch_transform(self.train, self.weights, self.model))
+        self.model.encoder.requires_grad_(False)
         self.device = torch.device("cpu")
 
     def to(self, device: torch.device) -> None:
@@ -44,26 +49,64 @@ class AutoencoderTask:
         chosen = random_indices(len(self.train), batch_size, generator, self.weights)
         images = to_model_range(self.train[chosen])
         images = warp(images, random_affine(batch_size, generator, rotate=5, zoom=0.1, shift=0.03)).to(self.device)
-        decoded, posterior = model(images, generator=generator)
+        decoded, _ = model(images, generator=generator)
         decoded = decoded.float()
-        l1 = F.l1_loss(decoded, images)
-        edges = edge_distance(decoded, images)
-        kl = posterior.kl().float().mean() / images[0].numel()
-        total = l1 + self.recipe.edge_weight * edges + self.recipe.kl_weight * posterior.kl().float().mean()
-        return total, {"l1": l1, "edges": edges, "kl": kl}
+        l1, edges = F.l1_loss(decoded, images), edge_distance(decoded, images)
+        return l1 + self.recipe.edge_weight * edges, {"l1": l1, "edges": edges}
 
     def validate(self, model: nn.Module) -> dict[str, float]:
-        errors = []
+        """PSNR of reconstructions, and of the linear part alone."""
+        full, linear = [], []
         for chunk in self.val.split(16):
             images = to_model_range(chunk).to(self.device)
-            decoded = model.decode(model.encode(images).latent_dist.mode()).sample.float()
-            errors.append((decoded.clamp(-1, 1) - images).square().mean(dim=(1, 2, 3)))
-        return {"val_psnr": float((10 * torch.log10(4 / torch.cat(errors))).mean())}
+            latents = model.encode(images).latent_dist.mode()
+            full.append(_squared_error(model.decode(latents).sample, images))
+            linear.append(_squared_error(model.inverse(latents), images))
+        return {"val_psnr": _psnr(full), "val_psnr_linear": _psnr(linear)}
 
     def export(self, model: nn.Module, folder: Path) -> None:
-        scale, shift = latent_statistics(model, self.train[:: max(1, len(self.train) // 512)], self.device)
-        model.register_to_config(scaling_factor=scale, shift_factor=shift)
         model.half().save_pretrained(folder)
+
+
+MAXIMUM_STD = 2.0
+"""Largest standard deviation of a latent channel; with more, the last step's noise would not hide a patch's mean."""
+
+
+def patch_transform(images: Tensor, weights: Tensor, model: SmallAutoencoderKL) -> tuple[Tensor, Tensor, float]:
+    """The Karhunen-Loeve transform of image patches: (basis, gain, mean) for `SmallAutoencoderKL.set_transform`.
+
+    Latent channels get standard deviations in proportion to the square root of the coefficients' own, with mean
+    square 1 before they are cut at `MAXIMUM_STD`: between whitening, which would make fine detail as important as the
+    picture's plan, and none, which would leave almost nothing but the patch means.
+
+    Args:
+        images: uint8 (n, 1, H, W).
+        weights: (n,) of each image.
+        model: names the side of a patch and the number of channels.
+    """
+    side, channels = model.downscale, model.config.latent_channels
+    shares = weights / weights.sum()
+    mean = sum(float((to_model_range(i).mean(dim=(1, 2, 3)) * s).sum()) for i, s in _chunks(images, shares))
+    covariance = torch.zeros(side**2, side**2, dtype=torch.float64)
+    for chunk, share in _chunks(images, shares):
+        patches = rearrange(to_model_range(chunk) - mean, "n 1 (h a) (w b) -> n (h w) (a b)", a=side, b=side)
+        covariance += torch.einsum("npi,npj,n->ij", patches, patches, share / patches.shape[1]).double()
+    variance, basis = torch.linalg.eigh(covariance)
+    std = variance.flip(0)[:channels].clamp_min(1e-12).sqrt()
+    wanted = (std / std.mean()).sqrt().clamp_max(MAXIMUM_STD)
+    return basis.flip(1)[:, :channels].float(), (wanted / std).float(), mean
+
+
+def _chunks(images: Tensor, shares: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    return zip(images.split(64), shares.split(64), strict=True)
+
+
+def _squared_error(decoded: Tensor, images: Tensor) -> Tensor:
+    return (decoded.float().clamp(-1, 1) - images).square().mean(dim=(1, 2, 3))
+
+
+def _psnr(errors: list[Tensor]) -> float:
+    return float((10 * torch.log10(4 / torch.cat(errors))).mean())
 
 
 def edge_distance(a: Tensor, b: Tensor) -> Tensor:
@@ -73,11 +116,3 @@ def edge_distance(a: Tensor, b: Tensor) -> Tensor:
         total = total + difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
         difference = F.avg_pool2d(difference, 2)
     return total / 3
-
-
-@torch.no_grad()
-def latent_statistics(model: nn.Module, images: Tensor, device: torch.device) -> tuple[float, float]:
-    """(1 / standard deviation, mean) over all latents of uint8 images: the autoencoder's scale and shift."""
-    chunks = [model.encode(to_model_range(c).to(device)).latent_dist.mode().float() for c in images.split(16)]
-    latents = torch.cat(chunks)
-    return float(1 / latents.std()), float(latents.mean())
