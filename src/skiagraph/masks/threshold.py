@@ -1,0 +1,127 @@
+"""From a heat map to a first mask: confident labels for an affinity network, and thresholds to choose from."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skiagraph.errors import MaskError
+from skiagraph.masks.crf import dense_crf, unary_from_labels, unary_from_probabilities
+
+IGNORE = 255
+"""Label of pixels that are not sure to be either."""
+
+THRESHOLDS = tuple(round(0.35 + 0.01 * i, 2) for i in range(20))
+"""Candidates for a map's threshold, 0.35 to 0.54 (DiffuMask, arXiv 2303.11681)."""
+
+MINIMUM_SHARE = 0.06
+"""Both sides of a confident labelling have at least this share of the pixels."""
+
+
+def confidence_bounds(heat: np.ndarray) -> tuple[float, float]:
+    """(low, high): surely background below the one, surely foreground from the other (DiffuMask's affinity labels).
+
+    The map is parted at its most populated level between 0.45 and 0.53; the bounds are the means of both parts, the
+    upper less 0.04, and each gives way in steps of 0.03 until `MINIMUM_SHARE` of the pixels lies beyond it.
+
+    Args:
+        heat: float (H, W) in [0, 1].
+
+    Raises:
+        MaskError: values outside [0, 1], or a constant map, which has nothing to part.
+    """
+    heat = _checked(heat)
+    counts, edges = np.histogram(heat, bins=8, range=(0.45, 0.53))
+    middle = float(edges[np.argmax(counts)])
+    above, below = heat[heat > middle], heat[heat <= middle]
+    if not above.size or not below.size:
+        above, below = heat[heat > heat.mean()], heat[heat <= heat.mean()]
+    high, low = float(above.mean()) - 0.04, float(below.mean())
+    while (heat > high).mean() < MINIMUM_SHARE:
+        high -= 0.03
+    while (heat < low).mean() < MINIMUM_SHARE:
+        low += 0.03
+    return min(low, high), high
+
+
+def confident_labels(heats: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Label map to learn affinities from: uint8 (H, W), 0 background, k the k-th class, `IGNORE` where unsure.
+
+    The background is given first the strict and then the lenient bound as its score; each labelling is smoothed by the
+    dense CRF, and what they do not agree on is ignored (AffinityNet, arXiv 1803.10464, section 3.2).
+
+    Args:
+        heats: float (classes, H, W) in [0, 1].
+        image: uint8 (H, W) or (H, W, 3).
+
+    Raises:
+        MaskError: maps outside [0, 1], constant, or of another size than the image.
+    """
+    bounds = [confidence_bounds(heat) for heat in heats]
+    strict, lenient = (
+        _smoothed(_argmax(heats, np.array([b[side] for b in bounds])), image, len(heats) + 1) for side in (1, 0)
+    )
+    labels = np.full(image.shape[:2], IGNORE, np.uint8)
+    labels[lenient == 0] = 0
+    agreed = (strict == lenient) & (strict > 0)
+    labels[agreed] = strict[agreed]
+    return labels
+
+
+def threshold_masks(
+    heat: np.ndarray, image: np.ndarray, thresholds: tuple[float, ...] = THRESHOLDS
+) -> dict[float, np.ndarray]:
+    """Mask of each candidate threshold after the dense CRF (gt_prob 0.5-like soft cut, bilateral 80/13/10).
+
+    Args:
+        heat: float (H, W) in [0, 1].
+        image: uint8 (H, W) or (H, W, 3).
+        thresholds: in (0, 1).
+
+    Returns:
+        bool (H, W) by threshold.
+    """
+    heat = _checked(heat)
+    masks = {}
+    for threshold in thresholds:
+        foreground = _recentred(heat, threshold)
+        unary = unary_from_probabilities(np.stack([1 - foreground, foreground]))
+        q = dense_crf(unary, image, bilateral_sxy=80, bilateral_schan=13, bilateral_compat=10)
+        masks[threshold] = q[1] > q[0]
+    return masks
+
+
+def adaptive_threshold(masks: dict[float, np.ndarray], reference: np.ndarray) -> tuple[float, float]:
+    """(threshold, IoU) of the candidate whose mask overlaps a reference mask best (arXiv 2503.07209, section 3).
+
+    Raises:
+        MaskError: the reference is empty.
+    """
+    if not reference.any():
+        raise MaskError("the reference mask is empty; there is no threshold to choose by it")
+    overlaps = {t: (m & reference).sum() / (m | reference).sum() for t, m in masks.items()}
+    best = max(overlaps, key=overlaps.__getitem__)
+    return best, float(overlaps[best])
+
+
+def _checked(heat: np.ndarray) -> np.ndarray:
+    heat = np.asarray(heat, np.float32)
+    if heat.ndim != 2 or not np.isfinite(heat).all() or heat.min() < 0 or heat.max() > 1:
+        raise MaskError(f"heat map is {heat.shape}, {heat.min():.3g} to {heat.max():.3g}; expected (H, W) in [0, 1]")
+    if np.ptp(heat) < 1e-6:
+        raise MaskError("heat map is constant: the word points nowhere")
+    return heat
+
+
+def _argmax(heats: np.ndarray, background: np.ndarray) -> np.ndarray:
+    """The class whose map exceeds its own background score by most; 0 where none does."""
+    margin = heats - background[:, None, None]
+    return np.where(margin.max(axis=0) > 0, margin.argmax(axis=0) + 1, 0)
+
+
+def _smoothed(labels: np.ndarray, image: np.ndarray, count: int) -> np.ndarray:
+    return dense_crf(unary_from_labels(labels, count, certainty=0.7), image).argmax(axis=0)
+
+
+def _recentred(heat: np.ndarray, threshold: float) -> np.ndarray:
+    """The map with `threshold` moved to 0.5, piecewise linear, so that it can be read as a probability."""
+    return np.where(heat < threshold, heat / threshold / 2, 0.5 + (heat - threshold) / (1 - threshold) / 2)
