@@ -98,9 +98,18 @@ def peers() -> list[ComponentCost]:
           for size in (256, 512)),
         component_cost("SD1.5 decoder, 256 px", nn.Sequential(vae.post_quant_conv, vae.decoder),
                        torch.zeros(1, 4, 32, 32)),
-        component_cost("SmallAutoencoderKL decoder (default), 256 px", small.decoder,
+        component_cost("SmallAutoencoderKL decoder (default), 256 px", _Decoder(small),
                        torch.zeros(1, small.config.latent_channels, side, side)),
     ]  # fmt: skip
+
+
+class _Decoder(nn.Module):
+    def __init__(self, autoencoder: SmallAutoencoderKL) -> None:
+        super().__init__()
+        self.inverse, self.decoder = autoencoder.inverse, autoencoder.decoder
+
+    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+        return self.inverse(latents) + self.decoder(latents)
 
 
 def nearest_fits() -> list[dict]:

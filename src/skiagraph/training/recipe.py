@@ -69,15 +69,6 @@ class AutoencoderRecipe(_Recipe):
     edge_weight: float = Field(1.0, ge=0)
 
 
-class DecoderRecipe(_Recipe):
-    """Adversarial sharpening of the decoder of a trained `SmallAutoencoderKL`; its latents stay as they are."""
-
-    task: Literal["decoder"]
-    autoencoder: str
-    edge_weight: float = Field(1.0, ge=0)
-    adversarial_weight: float = Field(0.5, ge=0)
-
-
 class SegmenterRecipe(_Recipe):
     """The small lung segmenter (left and right lung)."""
 
@@ -137,7 +128,7 @@ class TextToImageRecipe(_Recipe):
     grounding_weight: float = Field(0.0, ge=0)
 
 
-Recipe = AutoencoderRecipe | DecoderRecipe | SegmenterRecipe | ClassifierRecipe | TextToImageRecipe
+Recipe = AutoencoderRecipe | SegmenterRecipe | ClassifierRecipe | TextToImageRecipe
 _ADAPTER: TypeAdapter[Recipe] = TypeAdapter(Annotated[Recipe, Field(discriminator="task")])
 
 

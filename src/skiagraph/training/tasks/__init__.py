@@ -17,10 +17,6 @@ def make_task(recipe: Recipe, output: Path) -> Task:
         from skiagraph.training.tasks.autoencoder import AutoencoderTask
 
         return AutoencoderTask(recipe)
-    if recipe.task == "decoder":
-        from skiagraph.training.tasks.decoder import DecoderTask
-
-        return DecoderTask(recipe)
     if recipe.task == "lung_segmenter":
         from skiagraph.training.tasks.lung_segmenter import LungSegmenterTask
 
