@@ -6,7 +6,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler
 
 from skiagraph.models.autoencoder import SmallAutoencoderKL
-from skiagraph.models.lung_segmenter import LungSegmenter
+from skiagraph.models.segmenter import Segmenter
 from skiagraph.models.text import small_text_encoder, train_tokenizer
 from skiagraph.models.uvit import UViT2DModel
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
@@ -70,7 +70,7 @@ def text_encoder():
 
 
 def lung_segmenter():
-    return random_weights(LungSegmenter(channels=(4, 8, 8), working_size=32), seed=3)
+    return random_weights(Segmenter(channels=(4, 8, 8), working_size=32), seed=3)
 
 
 def pipeline(*, vae=None, scheduler=None, prompt_style="report"):

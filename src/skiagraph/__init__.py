@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "FindingClassifier": "skiagraph.models.finding_classifier",
-    "LungSegmenter": "skiagraph.models.lung_segmenter",
+    "Segmenter": "skiagraph.models.segmenter",
     "SmallAutoencoderKL": "skiagraph.models.autoencoder",
     "TextToImagePipeline": "skiagraph.pipelines.text_to_image",
     "UViT2DModel": "skiagraph.models.uvit",

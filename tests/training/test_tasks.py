@@ -85,9 +85,18 @@ def test_patch_transform_is_the_best_linear_one(root):
 
 
 def test_lung_segmenter(tmp_path, root):
-    model, log = run(tmp_path, root, "task: lung_segmenter\nchannels: [4, 8, 8]")
-    assert {"val_dice_right", "val_dice_left"} <= log.keys()
+    model, log = run(tmp_path, root, "task: segmenter\nclasses: [right lung, left lung]\nchannels: [4, 8, 8]")
+    assert {"val_dice/right lung", "val_dice/left lung"} <= log.keys()
     assert load_component(model).segment(torch.zeros(1, 1, 64, 64)).shape == (1, 64, 64)
+
+
+def test_transformer_segmenter_on_as_many_cases_as_asked_for(tmp_path, root):
+    text = "task: segmenter\narchitecture: unetr\nchannels: [4]\ntake: {phantoms: 2}"
+    model, log = run(tmp_path, root, text)
+    assert 0 <= log["val_dice/lung"] <= 1
+    assert load_component(model).config.architecture == "unetr"
+    task = make_task(load_recipe(tmp_path / "run.yaml"), tmp_path)
+    assert len(task.train[0]) == 2
 
 
 def test_classifier(tmp_path, root):

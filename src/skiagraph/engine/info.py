@@ -9,8 +9,8 @@ from torch import nn
 
 from skiagraph.models.cost import ComponentCost, component_cost
 from skiagraph.models.finding_classifier import FindingClassifier
-from skiagraph.models.lung_segmenter import LungSegmenter
 from skiagraph.models.registry import load_component, model_folder
+from skiagraph.models.segmenter import Segmenter
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 
 CONVENTION = "1 multiply-add = 1 MAC = 2 FLOPs; the denoiser once per step and guidance branch"
@@ -55,7 +55,7 @@ def _pipeline_costs(pipeline: TextToImagePipeline) -> list[tuple[str, ComponentC
 
 
 def _network_costs(network: nn.Module) -> list[tuple[str, ComponentCost]]:
-    if isinstance(network, FindingClassifier | LungSegmenter):
+    if isinstance(network, FindingClassifier | Segmenter):
         size = network.config.working_size
         image = torch.zeros(1, 1, size, size)
         return [(type(network).__name__, component_cost("network", network, image))]

@@ -14,14 +14,14 @@ from safetensors import SafetensorError, safe_open
 from skiagraph.errors import ModelError
 from skiagraph.models.autoencoder import SmallAutoencoderKL
 from skiagraph.models.finding_classifier import FindingClassifier
-from skiagraph.models.lung_segmenter import LungSegmenter
+from skiagraph.models.segmenter import Segmenter
 from skiagraph.models.uvit import UViT2DModel
 
 DEFAULT_MODEL = "cxr-256"
 """The text-to-image model that ships with the package."""
 
 COMPONENTS: dict[str, type[ModelMixin]] = {
-    cls.__name__: cls for cls in (AutoencoderKL, FindingClassifier, LungSegmenter, SmallAutoencoderKL, UViT2DModel)
+    cls.__name__: cls for cls in (AutoencoderKL, FindingClassifier, Segmenter, SmallAutoencoderKL, UViT2DModel)
 }
 
 

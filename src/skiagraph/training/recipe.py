@@ -70,10 +70,13 @@ class AutoencoderRecipe(_Recipe):
 
 
 class SegmenterRecipe(_Recipe):
-    """The small lung segmenter (left and right lung)."""
+    """A segmenter of `classes`, trained on masks; "right lung" and "left lung" may come from masks of both."""
 
-    task: Literal["lung_segmenter"]
+    task: Literal["segmenter"]
+    classes: list[str] = ["lung"]
+    architecture: Literal["unet", "unetr"] = "unet"
     channels: list[int] = [16, 32, 64, 96]
+    take: dict[str, int] = Field({}, description="how many training images of a dataset; all where absent")
 
 
 class ClassifierRecipe(_Recipe):

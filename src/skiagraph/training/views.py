@@ -24,7 +24,7 @@ from skiagraph.data.captions import Fact, facts_in_crop, facts_of
 from skiagraph.data.datasets import Record
 from skiagraph.data.measure import MEASURE_NAMES, Cohorts, cohort_name, fit_cohorts, measure, standard_scores
 from skiagraph.files import atomic_path
-from skiagraph.models.lung_segmenter import LungSegmenter
+from skiagraph.models.segmenter import Segmenter
 from skiagraph.training.images import load_images, random_affine, to_model_range, warp
 
 FULL, MOVED, CROP = 0, 1, 2
@@ -58,7 +58,7 @@ class Views:
 
 
 @torch.no_grad()
-def find_lungs(segmenter: LungSegmenter, images: Tensor) -> Tensor:
+def find_lungs(segmenter: Segmenter, images: Tensor) -> Tensor:
     """The largest piece of each lung in uint8 images (n, 1, H, W): uint8 (n, H, W), 1 right, 2 left, 0 elsewhere."""
     found = torch.zeros(images[:, 0].shape, dtype=torch.uint8)
     for start in range(0, len(images), 32):
@@ -108,7 +108,7 @@ def make_views(
     size: int,
     fit: str,
     autoencoder: nn.Module,
-    segmenter: LungSegmenter,
+    segmenter: Segmenter,
     cohorts: Cohorts | None,
     seed: int,
 ) -> Views:

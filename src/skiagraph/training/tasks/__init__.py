@@ -17,10 +17,10 @@ def make_task(recipe: Recipe, output: Path) -> Task:
         from skiagraph.training.tasks.autoencoder import AutoencoderTask
 
         return AutoencoderTask(recipe)
-    if recipe.task == "lung_segmenter":
-        from skiagraph.training.tasks.lung_segmenter import LungSegmenterTask
+    if recipe.task == "segmenter":
+        from skiagraph.training.tasks.segmenter import SegmenterTask
 
-        return LungSegmenterTask(recipe)
+        return SegmenterTask(recipe)
     if recipe.task == "classifier":
         from skiagraph.training.tasks.classifier import ClassifierTask
 

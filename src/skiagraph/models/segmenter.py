@@ -1,0 +1,63 @@
+"""Segmenters of radiographs: MONAI's U-Net, and a transformer to compare it with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from monai.networks.nets import UNETR, UNet
+from torch import Tensor
+
+from skiagraph.errors import ModelError
+
+LUNGS = ("background", "right lung", "left lung")
+"""Classes of the shipped lung segmenter."""
+
+
+class Segmenter(ModelMixin, ConfigMixin):
+    """Per-pixel classes of greyscale radiographs.
+
+    Args:
+        classes: names, background first.
+        architecture: "unet", MONAI's residual U-Net; "unetr", a vision transformer whose layers feed a convolutional
+            decoder (Hatamizadeh et al. 2022, arXiv 2103.10504), the kind of network TransUNet is.
+        channels: width of each level of the U-Net, halving the side from level to level; of a UNETR the first counts.
+        working_size: side in pixels at which it looks; inputs are resampled to it and logits back.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        classes: Sequence[str] = LUNGS,
+        architecture: str = "unet",
+        channels: Sequence[int] = (16, 32, 64, 96),
+        working_size: int = 128,
+    ) -> None:
+        super().__init__()
+        outputs, width = len(classes), channels[0]
+        if architecture == "unet":
+            strides = [2] * (len(channels) - 1)
+            self.net = UNet(2, 1, outputs, channels=list(channels), strides=strides, num_res_units=2)
+        elif architecture == "unetr":
+            self.net = UNETR(
+                1, outputs, working_size, feature_size=width, hidden_size=12 * width, mlp_dim=24 * width, num_heads=6,
+                spatial_dims=2,
+            )  # fmt: skip
+        else:
+            raise ModelError(f"unknown segmenter architecture {architecture!r}; known: unet, unetr")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (batch, classes, H, W) of images (batch, 1, H, W) in [-1, 1]; ModelError for other shapes."""
+        if images.ndim != 4 or images.shape[1] != 1:
+            raise ModelError(f"segmenter: images are {tuple(images.shape)}, expected (batch, 1, H, W) in [-1, 1]")
+        size = (self.config.working_size,) * 2
+        small = F.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
+        return F.interpolate(self.net(small), images.shape[-2:], mode="bilinear", align_corners=False)
+
+    @torch.no_grad()
+    def segment(self, images: Tensor) -> Tensor:
+        """Class index (batch, H, W), uint8, of images (batch, 1, H, W) in [-1, 1]."""
+        return self(images).float().argmax(dim=1).to(torch.uint8)

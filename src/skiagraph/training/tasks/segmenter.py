@@ -1,0 +1,94 @@
+"""Training of segmenters on pairs of image and mask, be they real, synthetic or both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from monai.losses import DiceCELoss
+from torch import Generator, Tensor, nn
+
+from skiagraph.data.datasets import Record
+from skiagraph.data.masks import read_mask
+from skiagraph.errors import DataError
+from skiagraph.models.segmenter import Segmenter
+from skiagraph.training.images import (
+    load_images,
+    random_affine,
+    random_indices,
+    random_intensity,
+    records_of,
+    to_model_range,
+    warp,
+)
+from skiagraph.training.recipe import SegmenterRecipe
+
+
+class SegmenterTask:
+    """Dice + cross-entropy, with wide geometric and intensity changes so that it bears other hospitals and ages."""
+
+    def __init__(self, recipe: SegmenterRecipe) -> None:
+        self.recipe = recipe
+        self.model = Segmenter(
+            ("background", *recipe.classes), recipe.architecture, recipe.channels, recipe.data.image_size
+        )
+        self.train = load_pairs(_taken(records_of(recipe.data, "train"), recipe), recipe)
+        self.val = load_pairs(records_of(recipe.data, "val"), recipe)
+        self.criterion = DiceCELoss(to_onehot_y=True, softmax=True)
+        self.device = torch.device("cpu")
+
+    def to(self, device: torch.device) -> None:
+        self.device = device
+
+    def loss(self, model: nn.Module, batch_size: int, generator: Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        chosen = random_indices(len(self.train[0]), batch_size, generator)
+        images, masks = (part[chosen] for part in self.train)
+        matrices = random_affine(batch_size, generator, rotate=15, zoom=0.35, shift=0.1)
+        images = warp(to_model_range(images), matrices)
+        images = random_intensity(images, generator, contrast=0.5, brightness=0.4, gamma=0.7)
+        masks = warp(masks.float(), matrices, mode="nearest", padding="zeros")
+        logits = model(images.to(self.device)).float()
+        return self.criterion(logits, masks.to(self.device)), {}
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Dice of every class with the pixels of all validation images in one count."""
+        images, masks = self.val
+        predicted = torch.cat([model.segment(to_model_range(c).to(self.device)).cpu() for c in images.split(32)])
+        scores = {}
+        for index, name in enumerate(self.recipe.classes, start=1):
+            p, t = predicted == index, masks[:, 0] == index
+            scores[f"val_dice/{name}"] = float(2 * (p & t).sum() / (p.sum() + t.sum()).clamp_min(1))
+        return scores
+
+    def export(self, model: nn.Module, folder: Path) -> None:
+        model.half().save_pretrained(folder)
+
+
+def load_pairs(records: list[Record], recipe: SegmenterRecipe) -> tuple[Tensor, Tensor]:
+    """Images and label maps, uint8 (n, 1, size, size) each, of records with a trusted mask of the recipe's classes."""
+    size, fit = recipe.data.image_size, recipe.data.fit
+    kept, masks = [], []
+    for record in records:
+        if record.mask is None or not record.mask_trusted:
+            continue
+        try:
+            masks.append(torch.from_numpy(read_mask(record.mask, size, fit=fit, classes=recipe.classes)))
+        except DataError:
+            continue
+        kept.append(record)
+    if not kept:
+        raise DataError(f"no image of {', '.join(recipe.data.datasets)} has a trusted mask of {recipe.classes}")
+    return load_images(kept, size, fit), torch.stack(masks)[:, None]
+
+
+def _taken(records: list[Record], recipe: SegmenterRecipe) -> list[Record]:
+    """As many images with a mask of each dataset as `recipe.take` says, drawn by the recipe's seed."""
+    usable = [r for r in records if r.mask is not None and r.mask_trusted]
+    order = torch.randperm(len(usable), generator=Generator().manual_seed(recipe.seed)).tolist()
+    left = {name: recipe.take.get(name, len(usable)) for name in {r.dataset for r in usable}}
+    kept = []
+    for record in (usable[i] for i in order):
+        if left[record.dataset] > 0:
+            left[record.dataset] -= 1
+            kept.append(record)
+    return kept
