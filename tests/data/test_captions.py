@@ -102,7 +102,7 @@ def test_every_wording_reads_as_words(key, side, zone, index):
 @given(st.integers(0, 2**16), st.floats(0, 0.9))
 def test_compose_drops_and_shuffles_but_keeps_what_must_stay(seed, dropout):
     facts = [
-        Fact("crop", always=True),
+        Fact("crop", keep=1.0),
         Fact("edema", region="lungs"),
         Fact("adult"),
         Fact("cardiomegaly", region="heart"),

@@ -28,13 +28,16 @@ from the first, and a large one from the second."""
 
 @dataclass(frozen=True)
 class Fact:
-    """Something true of a picture: a key of `WORDINGS`, values for its blanks, and the region it speaks of."""
+    """Something true of a picture: a key of `WORDINGS`, values for its blanks, and the region it speaks of.
+
+    `keep` is the probability that a caption keeps it, where that is not the recipe's.
+    """
 
     key: str
     side: str = ""
     zone: str = ""
     region: str | None = None
-    always: bool = False
+    keep: float | None = None
 
 
 WORDINGS: Mapping[str, Sequence[str]] = {
@@ -106,7 +109,14 @@ def facts_of(record: Record, scores: Mapping[str, float]) -> list[Fact]:
     normal = "normal" in record.labels
     lungs = _clear_lungs(scores, below=OPAQUE) if normal else _opacities(scores)
     labels = [_labelled(label, scores) for label in sorted(record.labels)]
-    return _patient(record) + labels + lungs + _shape(scores) + ([] if normal else _heart(scores))
+    return _patient(record) + labels + lungs + _shape(scores) + ([] if normal else _heart(scores)) + _ORGANS
+
+
+_ORGANS = [
+    *(Fact("shown", side=s, region=f"{s} lung", keep=0.25) for s in SIDES),
+    Fact("shown heart", region="heart", keep=0.25),
+]
+"""Organs named for their own sake, now and then: words for their maps that say nothing of findings."""
 
 
 def facts_in_crop(facts: Sequence[Fact], visible: Mapping[str, float]) -> list[Fact]:
@@ -116,8 +126,9 @@ def facts_in_crop(facts: Sequence[Fact], visible: Mapping[str, float]) -> list[F
         facts: facts of the full view.
         visible: region name to the share of it that lies inside the crop.
     """
-    kept = [f for f in facts if f.key in ("child", "adult") or (f.region and visible.get(f.region, 0.0) > 0.6)]
-    shown = [Fact("crop", always=True)]
+    known = [f for f in facts if f not in _ORGANS]
+    kept = [f for f in known if f.key in ("child", "adult") or (f.region and visible.get(f.region, 0.0) > 0.6)]
+    shown = [Fact("crop", keep=1.0)]
     shown += [Fact("shown", side=s, region=f"{s} lung") for s in SIDES if visible.get(f"{s} lung", 0.0) > 0.4]
     shown += [Fact("shown heart", region="heart")] if visible.get("heart", 0.0) > 0.5 else []
     zones = [(s, z) for s in SIDES for z in ZONES if visible.get(f"{s} {z} zone", 0.0) > 0.7]
@@ -127,7 +138,7 @@ def facts_in_crop(facts: Sequence[Fact], visible: Mapping[str, float]) -> list[F
 
 def compose(facts: Sequence[Fact], rng: random.Random, dropout: float) -> list[Phrase]:
     """A random caption: facts dropped with probability `dropout`, worded at random, in random order."""
-    kept = [f for f in facts if f.always or rng.random() >= dropout]
+    kept = [f for f in facts if rng.random() < (1 - dropout if f.keep is None else f.keep)]
     rng.shuffle(kept)
     return [Phrase(word(f, rng.choice(WORDINGS[f.key])), f.region) for f in kept]
 
