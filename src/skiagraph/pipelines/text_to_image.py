@@ -113,6 +113,7 @@ class TextToImagePipeline(DiffusionPipeline):
         self,
         prompt: str | Sequence[str],
         *,
+        naming: Sequence[str] = (),
         negative_prompt: str | Sequence[str] = "",
         num_inference_steps: int = 50,
         guidance_scale: float = 2.0,
@@ -127,6 +128,8 @@ class TextToImagePipeline(DiffusionPipeline):
 
         Args:
             prompt: one report or prompt, or a batch.
+            naming: words that every prompt is to hold besides, given to the text encoder as they are; those a prompt
+                already has are not repeated.
             negative_prompt: what to lead away from; one for all, or one per prompt. Empty is plain guidance.
             num_inference_steps: denoising steps, at least 1.
             guidance_scale: w in eps_u + w (eps_c - eps_u); 1 switches guidance off.
@@ -141,7 +144,8 @@ class TextToImagePipeline(DiffusionPipeline):
             ReportError: an empty prompt, or one that names nothing the model knows.
             ModelError: counts of prompts, negative prompts and seeds that do not fit.
         """
-        prompts = [p for p in self.in_model_words(prompt) for _ in range(num_images_per_prompt)]
+        worded = [with_words(p, naming) for p in self.in_model_words(prompt)]
+        prompts = [p for p in worded for _ in range(num_images_per_prompt)]
         negatives = self._negatives(negative_prompt, len(prompts), num_images_per_prompt)
         guided = guidance_scale != 1
         text = self._encode(negatives + prompts if guided else prompts)
@@ -226,6 +230,11 @@ class TextToImagePipeline(DiffusionPipeline):
             return predicted
         free, conditional = predicted.chunk(2)
         return free + scale * (conditional - free)
+
+
+def with_words(prompt: str, words: Sequence[str]) -> str:
+    """The prompt with those of the words in front that it lacks: what is cut off a long prompt is its end."""
+    return ". ".join([w for w in words if w.lower() not in prompt.lower()] + [prompt])
 
 
 @contextmanager

@@ -51,6 +51,15 @@ class _Recipe(_Strict):
     optim: OptimConfig
 
 
+class AffinityRecipe(_Strict):
+    """An AffinityNet on labelled images at hand; made by the pairs job, not read from a file."""
+
+    task: Literal["affinity"] = "affinity"
+    seed: int = Field(0, ge=0)
+    optim: OptimConfig
+    channels: list[int] = [32, 64, 96]
+
+
 class AutoencoderModel(_Strict):
     """`SmallAutoencoderKL` sizes."""
 

@@ -20,7 +20,7 @@ def make_task(recipe: Recipe, output: Path) -> Task:
     if recipe.task == "segmenter":
         from skiagraph.training.tasks.segmenter import SegmenterTask
 
-        return SegmenterTask(recipe)
+        return SegmenterTask.from_recipe(recipe)
     if recipe.task == "classifier":
         from skiagraph.training.tasks.classifier import ClassifierTask
 

@@ -23,19 +23,26 @@ from skiagraph.training.images import (
 )
 from skiagraph.training.recipe import SegmenterRecipe
 
+Pairs = tuple[Tensor, Tensor]
+"""Images and label maps, uint8 (n, 1, size, size) each."""
+
 
 class SegmenterTask:
     """Dice + cross-entropy, with wide geometric and intensity changes so that it bears other hospitals and ages."""
 
-    def __init__(self, recipe: SegmenterRecipe) -> None:
-        self.recipe = recipe
+    def __init__(self, recipe: SegmenterRecipe, train: Pairs, val: Pairs) -> None:
+        self.recipe, self.train, self.val = recipe, train, val
         self.model = Segmenter(
             ("background", *recipe.classes), recipe.architecture, recipe.channels, recipe.data.image_size
         )
-        self.train = load_pairs(_taken(records_of(recipe.data, "train"), recipe), recipe)
-        self.val = load_pairs(records_of(recipe.data, "val"), recipe)
         self.criterion = DiceCELoss(to_onehot_y=True, softmax=True)
         self.device = torch.device("cpu")
+
+    @classmethod
+    def from_recipe(cls, recipe: SegmenterRecipe) -> SegmenterTask:
+        """Trains on the data sets that the recipe names."""
+        train = load_pairs(_taken(records_of(recipe.data, "train"), recipe), recipe)
+        return cls(recipe, train, load_pairs(records_of(recipe.data, "val"), recipe))
 
     def to(self, device: torch.device) -> None:
         self.device = device
@@ -64,8 +71,8 @@ class SegmenterTask:
         model.half().save_pretrained(folder)
 
 
-def load_pairs(records: list[Record], recipe: SegmenterRecipe) -> tuple[Tensor, Tensor]:
-    """Images and label maps, uint8 (n, 1, size, size) each, of records with a trusted mask of the recipe's classes."""
+def load_pairs(records: list[Record], recipe: SegmenterRecipe) -> Pairs:
+    """Images and label maps of the records with a trusted mask of the recipe's classes."""
     size, fit = recipe.data.image_size, recipe.data.fit
     kept, masks = [], []
     for record in records:

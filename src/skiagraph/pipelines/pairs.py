@@ -1,0 +1,87 @@
+"""Images together with where their words look: the first half of arXiv 2503.07209, for any text-to-image pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from torch import Generator
+
+from skiagraph.attention.capture import middle_layers
+from skiagraph.attention.heatmaps import capture_words, word_spans
+from skiagraph.errors import ModelError
+from skiagraph.models.uvit import UViT2DModel
+from skiagraph.pipelines.text_to_image import TextToImagePipeline, with_words
+
+CLASS_WORDS: dict[str, tuple[str, ...]] = {
+    "lung": ("right lung", "left lung"),
+    "right lung": ("right lung",),
+    "left lung": ("left lung",),
+    "heart": ("heart",),
+}
+"""Words whose maps make up a class; any other class is its own word, which prompts must then hold."""
+
+
+@dataclass(frozen=True)
+class ImagesWithMaps:
+    """Images float32 (n, H, W) and heat maps float32 (n, classes, H, W), all in [0, 1], and the prompts as encoded."""
+
+    images: np.ndarray
+    heats: np.ndarray
+    prompts: list[str]
+
+
+def sample_with_maps(
+    pipeline: DiffusionPipeline,
+    prompts: Sequence[str],
+    classes: Sequence[str],
+    *,
+    seeds: Sequence[int],
+    steps: int = 30,
+    guidance: float = 2.0,
+    layers: Sequence[str] | None = None,
+) -> ImagesWithMaps:
+    """Generate one image per prompt, and of each class a heat map: the maximum of its words' maps.
+
+    Args:
+        pipeline: a `TextToImagePipeline`, or a diffusers pipeline with `unet` and `tokenizer`, as Stable Diffusion's.
+        prompts: one per image. The words of known classes (`CLASS_WORDS`) are put in front where they are missing.
+        classes: names; see `CLASS_WORDS`.
+        seeds: one per image.
+        steps: denoising steps.
+        guidance: guidance scale.
+        layers: attention layers to read; by default the middle block of a U-ViT, and all cross-attention of a U-Net.
+
+    Raises:
+        ModelError: a class whose word a prompt lacks or loses to truncation, or a model without attention to text.
+    """
+    words = [CLASS_WORDS.get(name, (name,)) for name in classes]
+    named = list(dict.fromkeys(w for name in classes for w in CLASS_WORDS.get(name, ())))
+    generators = [Generator().manual_seed(int(seed)) for seed in seeds]
+    settings = {"num_inference_steps": steps, "guidance_scale": guidance, "generator": generators, "output_type": "np"}
+    flat = [word for group in words for word in group]
+    if isinstance(pipeline, TextToImagePipeline):
+        denoiser, length = pipeline.denoiser, pipeline.config.prompt_length
+        encoded = [with_words(p, named) for p in pipeline.in_model_words(list(prompts))]
+        settings["naming"] = named
+    else:
+        if not hasattr(pipeline, "unet"):
+            raise ModelError(f"{type(pipeline).__name__} has neither a U-ViT nor a `unet` whose attention can be read")
+        denoiser, length = pipeline.unet, pipeline.tokenizer.model_max_length
+        prompts = encoded = [with_words(p, named) for p in prompts]
+    spans = word_spans(pipeline.tokenizer, encoded, [flat] * len(encoded), length)
+    if layers is None and isinstance(denoiser, UViT2DModel):
+        layers = middle_layers(denoiser)
+    with torch.no_grad(), capture_words(denoiser, spans, layers) as maps:
+        images = _grey(np.asarray(pipeline(list(prompts), **settings).images, np.float32))
+    found = maps.combined(images.shape[1:]).clamp(0, 1).cpu().numpy()
+    ends = np.cumsum([len(group) for group in words])
+    heats = np.stack([part.max(axis=1) for part in np.split(found, ends[:-1], axis=1)], axis=1)
+    return ImagesWithMaps(images=images, heats=heats, prompts=encoded)
+
+
+def _grey(images: np.ndarray) -> np.ndarray:
+    return images.mean(axis=-1) if images.ndim == 4 else images

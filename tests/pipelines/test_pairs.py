@@ -1,0 +1,69 @@
+"""Images with maps from the tiny U-ViT pipeline and from a tiny Stable Diffusion pipeline."""
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel
+
+import tiny
+from skiagraph.errors import ModelError
+from skiagraph.pipelines.pairs import sample_with_maps
+
+PROMPTS = ["Cardiomegaly.", "Large right pleural effusion."]
+
+
+def stable_diffusion():
+    torch.manual_seed(0)
+    tokenizer = tiny.tokenizer()
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=12, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        max_position_embeddings=24,
+    )  # fmt: skip
+    unet = UNet2DConditionModel(
+        sample_size=8, block_out_channels=(8, 16), layers_per_block=1, cross_attention_dim=12, attention_head_dim=2,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        norm_num_groups=4,
+    )  # fmt: skip
+    vae = AutoencoderKL(
+        latent_channels=4, block_out_channels=(8, 8), norm_num_groups=4,
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+    )  # fmt: skip
+    pipeline = StableDiffusionPipeline(
+        vae, CLIPTextModel(text), tokenizer, unet, DDIMScheduler(num_train_timesteps=100), None, None,
+        requires_safety_checker=False,
+    )  # fmt: skip
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.mark.parametrize("make", [tiny.pipeline, stable_diffusion])
+def test_images_and_maps_of_a_class_and_of_a_word(make):
+    pipeline = make()
+    sampled = sample_with_maps(pipeline, PROMPTS, ["lung", "heart"], seeds=[0, 1], steps=2)
+    size = sampled.images.shape[1:]
+    assert sampled.images.shape == (2, *size)
+    assert sampled.heats.shape == (2, 2, *size)
+    assert sampled.heats.min() >= 0
+    assert sampled.heats.max() == pytest.approx(1, abs=1e-3)
+    assert sampled.prompts[0] == "right lung. left lung. heart. Cardiomegaly."
+    again = sample_with_maps(pipeline, PROMPTS[:1], ["lung", "heart"], seeds=[0], steps=2)
+    np.testing.assert_allclose(again.images[0], sampled.images[0], atol=1e-4)
+    np.testing.assert_allclose(again.heats[0], sampled.heats[0], atol=1e-3)
+    own_word = sample_with_maps(pipeline, ["Large effusion."], ["effusion"], seeds=[0], steps=1)
+    assert own_word.prompts == ["Large effusion."]
+
+
+def test_words_that_are_missing_or_cut_off_are_named():
+    pipeline = tiny.pipeline()
+    with pytest.raises(ModelError, match="'spleen' is not in the prompt"):
+        sample_with_maps(pipeline, PROMPTS[:1], ["spleen"], seeds=[0])
+    with pytest.raises(ModelError, match="cut off"):
+        sample_with_maps(pipeline, ["cardiomegaly " * 30 + "effusion"], ["effusion"], seeds=[0])
+
+
+def test_pipelines_without_a_readable_denoiser_are_refused():
+    pipeline = stable_diffusion()
+    del pipeline.unet
+    with pytest.raises(ModelError, match="neither a U-ViT"):
+        sample_with_maps(pipeline, PROMPTS[:1], ["lung"], seeds=[0])
