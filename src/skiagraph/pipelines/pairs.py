@@ -68,8 +68,8 @@ def sample_with_maps(
         encoded = [with_words(p, named) for p in pipeline.in_model_words(list(prompts))]
         settings["naming"] = named
     else:
-        if not hasattr(pipeline, "unet"):
-            raise ModelError(f"{type(pipeline).__name__} has neither a U-ViT nor a `unet` whose attention can be read")
+        if not (hasattr(pipeline, "unet") and hasattr(pipeline, "tokenizer")):
+            raise ModelError(f"{type(pipeline).__name__} has no `unet` and `tokenizer`; it does not read text")
         denoiser, length = pipeline.unet, pipeline.tokenizer.model_max_length
         prompts = encoded = [with_words(p, named) for p in prompts]
     spans = word_spans(pipeline.tokenizer, encoded, [flat] * len(encoded), length)
