@@ -1,0 +1,38 @@
+"""skiagraph pairs: prompts to images with masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from skiagraph.cli.options import Device, Dtype, Model, Output
+from skiagraph.models.registry import DEFAULT_MODEL
+
+
+def run(
+    output: Output,
+    prompts: Annotated[Path, typer.Option(help="CSV with a column 'report', or text, one report or prompt a line.")],
+    count: Annotated[int, typer.Option("-n", "--n", min=1, help="Images to sample, before any are dropped.")],
+    classes: Annotated[list[str] | None, typer.Option(help="What to mask; may be repeated. [default: lung]")] = None,
+    model: Model = DEFAULT_MODEL,
+    seed: Annotated[int, typer.Option(min=0, help="Of the prompts' choice and of the first image.")] = 0,
+    steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 30,
+    guidance: Annotated[float, typer.Option(min=0, help="Guidance scale; 1 switches it off.")] = 2.0,
+    keep: Annotated[float, typer.Option(min=0.01, max=1, help="Share of pairs the filter keeps.")] = 0.3,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time; does not change them.")] = 8,
+    dtype: Annotated[Dtype, typer.Option(help="Networks' precision.")] = Dtype.float32,
+    device: Device = "cpu",
+) -> None:
+    """Make chest X-rays together with their masks, from what the words of the prompt attend to."""
+    from skiagraph.engine.generate import read_reports
+    from skiagraph.engine.pairs import PairsConfig, make_pairs
+
+    config = PairsConfig(
+        prompts=read_reports(prompts), count=count, classes=tuple(classes or ["lung"]), model=model, seed=seed,
+        steps=steps, guidance=guidance, keep=keep, dtype=dtype.value, batch_size=batch_size, device=device,
+    )  # fmt: skip
+    rows = make_pairs(config, output)["pairs"]
+    kept = sum(row["dropped"] is None for row in rows)
+    typer.echo(f"{kept} of {len(rows)} pairs kept in {output}; manifest.json says why the others were dropped")

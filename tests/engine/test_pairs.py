@@ -1,0 +1,118 @@
+"""The pairs job: what is written, resumed and refused."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+import phantoms
+import skiagraph.engine.pairs as job
+from skiagraph.data.datasets import load_records
+from skiagraph.engine.pairs import PairsConfig, make_pairs
+from skiagraph.errors import ModelError, ReportError
+from skiagraph.pipelines.pairs import ImagesWithMaps
+
+
+def config(model, **changes):
+    values = {
+        "prompts": ("Cardiomegaly.", "Large right pleural effusion."), "count": 16, "model": str(model), "steps": 2,
+        "affinity_steps": 60, "filter_steps": 2, "keep": 0.5, **changes,
+    }  # fmt: skip
+    return PairsConfig(**values)
+
+
+def drawn(pipeline, prompts, classes, *, seeds, **settings):
+    """Phantoms with blurred lungs for maps, in place of a tiny model's, which mean nothing; every fifth map is flat."""
+    images, heats = [], []
+    for seed in seeds:
+        image, mask = phantoms.thorax(np.random.default_rng(seed))
+        heat = ndimage.gaussian_filter((mask > 0).astype(np.float32), 2 + seed % 3)
+        parts = [heat / heat.max() * (seed % 5 > 0)] if len(classes) == 1 else [_half(heat, k) for k in range(2)]
+        images.append(image / 255)
+        heats.append(parts)
+    return ImagesWithMaps(np.array(images), np.array(heats), list(prompts))
+
+
+def _half(heat, side):
+    half = heat.copy()
+    half[:, 32:] *= side
+    half[:, :32] *= 1 - side
+    return half / half.max()
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_model, tmp_path_factory):
+    output = tmp_path_factory.mktemp("pairs") / "whole"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(job, "sample_with_maps", drawn)
+        return output, make_pairs(config(tiny_model), output, quiet=True)
+
+
+def test_kept_pairs_are_a_data_set_and_dropped_ones_say_why(whole):
+    output, manifest = whole
+    rows = manifest["pairs"]
+    assert manifest == json.loads((output / "manifest.json").read_text())
+    assert len(rows) == 16
+    assert {row["report"] for row in rows} == {"Cardiomegaly.", "Large right pleural effusion."}
+    kept = [row for row in rows if row["dropped"] is None]
+    assert len(kept) == 6
+    assert all("constant" in row["dropped"] for row in rows if row["seed"] % 5 == 0)
+    assert all("not among the best" in row["dropped"] for row in rows if row["seed"] % 5 and row not in kept)
+    records = load_records([output.name], output.parent)
+    assert [r.path.stem for r in records] == [row["name"] for row in kept]
+    for record in records:
+        mask = np.asarray(Image.open(record.mask))
+        assert set(np.unique(mask)) == {0, 255}
+        assert mask.shape == np.asarray(Image.open(record.path)).shape
+        assert "Synthetic" in Image.open(record.path).text
+        assert (output / "overlays" / record.path.name).is_file()
+    assert (output / "contact-sheet.png").is_file()
+    with open(output / "metadata.csv", newline="") as stream:
+        assert len(list(csv.DictReader(stream))) == len(kept)
+
+
+@pytest.mark.parametrize("stage", ["sample_with_maps", "confident_labels", "refine"])
+def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(whole, tiny_model, tmp_path, monkeypatch, stage):
+    monkeypatch.setattr(job, "sample_with_maps", drawn)
+    original, calls = getattr(job, stage), []
+
+    def cut(*args, **kwargs):
+        calls.append(stage)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(job, stage, cut)
+    output = tmp_path / "o"
+    with pytest.raises(KeyboardInterrupt):
+        make_pairs(config(tiny_model), output, quiet=True)
+    monkeypatch.setattr(job, stage, original)
+    resumed = make_pairs(config(tiny_model), output, quiet=True)
+    assert resumed["pairs"] == whole[1]["pairs"]
+    for row in resumed["pairs"]:
+        for kind in ("images", "masks"):
+            made, expected = (folder / kind / f"{row['name']}.png" for folder in (output, whole[0]))
+            assert made.exists() == expected.exists()
+            assert not made.exists() or np.array_equal(Image.open(made), Image.open(expected))
+
+
+def test_several_classes_are_stored_as_labels(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(job, "sample_with_maps", drawn)
+    made = make_pairs(config(tiny_model, count=3, classes=("right lung", "left lung")), tmp_path, quiet=True)
+    kept = [row for row in made["pairs"] if row["dropped"] is None]
+    assert kept
+    for row in kept:
+        labels = np.asarray(Image.open(tmp_path / "masks" / f"{row['name']}.png"))
+        assert set(np.unique(labels[:, :24])) == {0, 1}
+        assert set(np.unique(labels[:, 40:])) == {0, 2}
+        assert "agreement" not in row, "three pairs are too few to judge one another"
+
+
+def test_unknown_classes_and_empty_prompts_are_refused(tiny_model, tmp_path):
+    with pytest.raises(ModelError, match="'spleen' is not in the prompt"):
+        make_pairs(config(tiny_model, classes=("spleen",)), tmp_path / "a", quiet=True)
+    with pytest.raises(ReportError, match="no prompts"):
+        make_pairs(config(tiny_model, prompts=()), tmp_path / "b", quiet=True)
