@@ -103,6 +103,11 @@ class SmallAutoencoderKL(ModelMixin, ConfigMixin):
         self.inverse.weight.copy_(filters / gain.view(-1, 1, 1, 1))
         self.inverse.bias.fill_(mean)
 
+    @property
+    def pixel_gain(self) -> Tensor:
+        """Sum of squares over a patch's pixels that a unit of each latent channel makes, (latent_channels,)."""
+        return self.inverse.weight.detach().float().square().sum(dim=(1, 2, 3))
+
     def encode(self, x: Tensor, return_dict: bool = True) -> AutoencoderKLOutput | tuple:
         """Posterior over latents of images (batch, 1, H, W) in [-1, 1]."""
         if x.ndim != 4 or x.shape[1] != 1 or x.shape[2] % self.downscale or x.shape[3] % self.downscale:

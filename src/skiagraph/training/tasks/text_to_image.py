@@ -17,6 +17,7 @@ from skiagraph.data.captions import Phrase, compose
 from skiagraph.data.datasets import Record
 from skiagraph.data.measure import Cohorts
 from skiagraph.errors import RecipeError
+from skiagraph.models.autoencoder import SmallAutoencoderKL
 from skiagraph.models.registry import load_component
 from skiagraph.models.text import load_text_encoder, small_text_encoder, train_tokenizer
 from skiagraph.models.uvit import PRESETS, UViT2DModel
@@ -66,10 +67,12 @@ class TextToImageTask:
         self.model = ConditionalDenoiser(denoiser, trained_text)
         if recipe.start_from is not None:
             self._start_from(recipe.start_from)
+        self.loss_weights = _pixel_weights(self.autoencoder)
         self.device = torch.device("cpu")
 
     def to(self, device: torch.device) -> None:
         self.device = device
+        self.loss_weights = self.loss_weights.to(device)
         self.frozen_text = self.frozen_text.to(device) if self.frozen_text else None
 
     def loss(self, model: nn.Module, batch_size: int, generator: Generator) -> tuple[Tensor, dict[str, Tensor]]:
@@ -144,7 +147,8 @@ class TextToImageTask:
         target = noise
         if self.recipe.prediction_type == "v_prediction":
             target = self.scheduler.get_velocity(latents, noise, timesteps)
-        return F.mse_loss(model(noisy, timesteps, prompts, self.frozen_text).float(), target)
+        error = model(noisy, timesteps, prompts, self.frozen_text).float() - target
+        return (error.square() * self.loss_weights).mean()
 
     def _latents(self, moments: Tensor, generator: Generator) -> Tensor:
         mean, logvar = moments.float().chunk(2, dim=1)
@@ -219,6 +223,17 @@ _WORD_GROUPS = {
     "heart": [REGIONS.index("heart")],
     "opacity": [i for i, name in enumerate(REGIONS) if name.endswith("zone")],
 }
+
+
+def _pixel_weights(autoencoder: nn.Module) -> Tensor:
+    """Weights (channels, 1, 1) of mean 1 that make an error of latents count as it will in pixels, where that is known.
+
+    Without them the many channels of fine detail, which noise makes unpredictable, drown the few that hold the picture.
+    """
+    if not isinstance(autoencoder, SmallAutoencoderKL):
+        return torch.ones(1, 1, 1)
+    gain = autoencoder.pixel_gain
+    return (gain / gain.mean()).view(-1, 1, 1)
 
 
 def phrase_regions(regions: Tensor, index: Tensor) -> Tensor:
