@@ -46,7 +46,7 @@ class SmallAutoencoderKL(ModelMixin, ConfigMixin):
         block_out_channels: width of each stage of the decoder, the first at a quarter of the image's side, each next
             at half of it.
         decoder_layers: residual blocks per stage.
-        noise: standard deviation of the posterior, the same everywhere: what the decoder learns to put up with.
+        noise: standard deviation of the posterior, the same everywhere.
         scaling_factor: latents are multiplied by it before diffusion; `set_transform` leaves nothing to scale.
         shift_factor: taken off first.
 

@@ -25,6 +25,8 @@ from skiagraph.training.recipe import AutoencoderRecipe
 class AutoencoderTask:
     """The patch transform is computed from the training images; the decoder learns L1 of pixels and image gradients.
 
+    It learns them from latents with noise of a random size, so that it also removes what a denoiser leaves behind.
+
     Gradients take the place of the usual perceptual term, whose networks cannot be had offline. The transform stays as
     it is, so latents do not depend on how long the decoder has trained.
     """
@@ -49,8 +51,10 @@ class AutoencoderTask:
         chosen = random_indices(len(self.train), batch_size, generator, self.weights)
         images = to_model_range(self.train[chosen])
         images = warp(images, random_affine(batch_size, generator, rotate=5, zoom=0.1, shift=0.03)).to(self.device)
-        decoded, _ = model(images, generator=generator)
-        decoded = decoded.float()
+        latents = model.encode(images).latent_dist.mode()
+        size = self.recipe.latent_noise * torch.rand(batch_size, 1, 1, 1, generator=generator)
+        noise = torch.randn(latents.shape, generator=generator) * size
+        decoded = model.decode(latents + noise.to(latents)).sample.float()
         l1, edges = F.l1_loss(decoded, images), edge_distance(decoded, images)
         return l1 + self.recipe.edge_weight * edges, {"l1": l1, "edges": edges}
 
