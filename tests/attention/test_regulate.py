@@ -82,7 +82,7 @@ def test_eqs_7_to_9_pull_attention_into_the_region():
     score = localisation_score(latents.softmax(dim=-1), omega)
     torch.testing.assert_close(score, torch.full((2,), 0.25))
     loss = localisation_loss(score)
-    assert float(loss) == pytest.approx(0.75)
+    assert loss.item() == pytest.approx(0.75)
     (gradient,) = torch.autograd.grad(loss, latents)
     moved = corrected_latents(latents, gradient, 5.0)
     assert (localisation_score(moved.softmax(dim=-1), omega) > score + 0.02).all()

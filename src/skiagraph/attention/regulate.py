@@ -130,7 +130,7 @@ def in_window(index: int, steps: int, share: float, *, literal: bool = False) ->
         index: of the step, 0 at the noisiest.
         steps: of the whole run.
         share: mu of the paper.
-        literal: the paper's formula, t < mu T, in its letter: the late window. Its text, and the default, say the early.
+        literal: the formula as printed, t < mu T: the late window. Its text and the default say the early one.
     """
     return index >= steps - share * steps if literal else index < share * steps
 
