@@ -2,9 +2,9 @@
 
     python benchmarks/grounding.py --data DIR -o out/grounding
 
-Real radiographs of held-out patients with trusted lung masks are noised and given to the denoiser once with a prompt that
-names both lungs; the maps of "right lung" and "left lung" are compared with the drawn masks of that side. No sampling and
-no threshold search: maps are cut at half their maximum.
+Real radiographs of held-out patients with trusted lung masks are noised and given to the denoiser once with a prompt
+that names both lungs; the maps of "right lung" and "left lung" are compared with the drawn masks of that side. No
+sampling and no threshold search: maps are cut at half their maximum.
 """
 
 from __future__ import annotations

@@ -1,0 +1,48 @@
+"""Region of interest of a finding: from its words to a part of a picture, by side, zone and organ."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skiagraph.data.anatomy import SIDES, Regions
+from skiagraph.data.reports import Finding
+from skiagraph.errors import DataError
+
+ORGANS = {"cardiomegaly": "heart"}
+"""Findings that belong to another organ than the lungs."""
+
+ZONE_OF = {"effusion": "lower"}
+"""Where a finding is looked for when its side is named and no zone is."""
+
+
+def region_names(finding: Finding) -> list[str]:
+    """Names of the regions (`skiagraph.data.anatomy.REGIONS`) that a finding speaks of; their union is its place.
+
+    A zone without a side is that zone on both; neither is both lungs; a finding of `ORGANS` is that organ.
+    """
+    if finding.name in ORGANS:
+        return [ORGANS[finding.name]]
+    sides = (finding.side,) if finding.side in SIDES else SIDES
+    default = ZONE_OF.get(finding.name)
+    zones = finding.zones or ((default,) if default and finding.side in SIDES else ())
+    return [f"{side} {zone} zone" for side in sides for zone in zones] or [f"{side} lung" for side in sides]
+
+
+def roi_of(finding: Finding, regions: Regions) -> np.ndarray:
+    """Where a finding lies, bool (H, W).
+
+    Args:
+        finding: from a parsed report.
+        regions: masks by name, as `skiagraph.data.anatomy.regions_of` gives them.
+
+    Raises:
+        DataError: the regions lack one that is needed, or it is empty.
+    """
+    names = region_names(finding)
+    missing = [n for n in names if n not in regions]
+    if missing:
+        raise DataError(f"no mask of {', '.join(missing)}, where {finding.name} would lie")
+    roi = np.logical_or.reduce([regions[n] for n in names])
+    if not roi.any():
+        raise DataError(f"the region of {finding.name} ({', '.join(names)}) is empty in this picture")
+    return roi
