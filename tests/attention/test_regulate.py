@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skiagraph.attention.regulate import (
-    amplified_attention,
+    amplification,
     corrected_latents,
     gate_queries,
     gated_attention,
@@ -70,7 +70,7 @@ def test_eq_6(sizes, eta):
     tokens = (torch.rand(sizes[0], sizes[3], generator=generator) > 0.5).float()
     omega = torch.rand(sizes[2], generator=generator)
     factor = 1 + eta * omega[None, None, :, None] * tokens[:, None, None]
-    found = amplified_attention(q, k, v, tokens, omega, eta)
+    found = weights @ v + amplification(q, k, v, tokens, omega, eta)
     torch.testing.assert_close(found, (weights * factor) @ v, atol=1e-4, rtol=1e-4)
 
 

@@ -64,7 +64,7 @@ def gate_queries(output: Tensor, query_gate: Tensor) -> Tensor:
     return output * _per_batch(query_gate)[:, None, :, None]
 
 
-def amplified_attention(
+def amplification(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -73,9 +73,7 @@ def amplified_attention(
     eta: float,
     attention_mask: Tensor | None = None,
 ) -> Tensor:
-    """Eq. 6: weights of the pathology's tokens times (1 + eta * Omega), the others as they are, applied to the values.
-
-    Equal to attention plus eta * Omega times attention with all other tokens' values at zero.
+    """What Eq. 6 adds to attention's output: eta * Omega times attention with all other tokens' values at zero.
 
     Args:
         query: (batch, heads, pixels, d).
@@ -87,12 +85,11 @@ def amplified_attention(
         attention_mask: broadcastable to (batch, heads, pixels, tokens).
 
     Returns:
-        (batch, heads, pixels, d).
+        (batch, heads, pixels, d), to be added to the attention's output.
     """
-    plain = F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask)
     chosen = value * _per_batch(tokens)[:, None, :, None]
     pathology = F.scaled_dot_product_attention(query, key, chosen, attn_mask=attention_mask)
-    return plain + eta * _per_batch(omega)[:, None, :, None] * pathology
+    return eta * _per_batch(omega)[:, None, :, None] * pathology
 
 
 def localisation_score(maps: Tensor, omega: Tensor) -> Tensor:

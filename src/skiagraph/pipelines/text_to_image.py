@@ -108,6 +108,12 @@ class TextToImagePipeline(DiffusionPipeline):
                 with atomic_path(path) as temporary:
                     temporary.write_text(text.replace("TokenizersBackend", "PreTrainedTokenizerFast"), encoding="utf-8")
 
+    @property
+    def image_side(self) -> int:
+        """Side in pixels of the images it makes."""
+        factor = getattr(self.vae, "downscale", None) or 2 ** (len(self.vae.config.block_out_channels) - 1)
+        return self.denoiser.config.sample_size * factor
+
     @torch.no_grad()
     def __call__(
         self,
@@ -154,7 +160,7 @@ class TextToImagePipeline(DiffusionPipeline):
         latents = self._start(latents, len(prompts), _generators(seeds, generator, len(prompts)))
         with self.progress_bar(total=len(self.scheduler.timesteps)) as bar:
             for index, timestep in enumerate(self.scheduler.timesteps):
-                predicted = self._predict(latents, timestep, text, guidance_scale)
+                predicted = self.predict_guided(latents, timestep, text, guidance_scale)
                 latents = self.scheduler.step(predicted, timestep, latents, return_dict=False)[0]
                 if callback_on_step_end is not None:
                     latents = callback_on_step_end(self, index, timestep, {"latents": latents}).get("latents", latents)
@@ -220,8 +226,15 @@ class TextToImagePipeline(DiffusionPipeline):
         # Latents stay float32 whatever the networks' dtype: half precision in the sampler's small steps shows as noise.
         return latents.to(self._execution_device, torch.float32) * self.scheduler.init_noise_sigma
 
-    def _predict(self, latents: Tensor, timestep: Tensor, text: TextStates, scale: float) -> Tensor:
-        """Guided prediction; `text` holds the negative prompts and then the prompts, or only these without guidance."""
+    def predict_guided(self, latents: Tensor, timestep: Tensor, text: TextStates, scale: float) -> Tensor:
+        """What the scheduler is given: the denoiser's prediction for latents (n, c, h, w), guided.
+
+        Args:
+            latents: float32, at `timestep`.
+            timestep: of the scheduler.
+            text: states of the negative prompts and then of the prompts, 2 n rows; n rows mean no guidance.
+            scale: guidance scale.
+        """
         repeats = len(text.states) // len(latents)
         model_input = self.scheduler.scale_model_input(latents, timestep).to(self.denoiser.dtype)
         model_input = model_input.repeat(repeats, 1, 1, 1)
