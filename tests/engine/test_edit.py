@@ -4,10 +4,12 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import phantoms
 import skiagraph.engine.edit as job
+import tiny
 from skiagraph.data.anatomy import regions_of
 from skiagraph.data.images import read_radiograph
 from skiagraph.engine.edit import EditConfig, edit
@@ -92,10 +94,11 @@ def test_what_cannot_be_edited_is_named_and_nothing_is_written(picture, tiny_mod
     with pytest.raises(ImageError, match="coloured"):
         edit(config(tmp_path / "c.png", tiny_model), out)
     monkeypatch.undo()
-    noise = np.random.default_rng(0).integers(0, 255, (64, 64)).astype(np.uint8)
-    Image.fromarray(noise).save(tmp_path / "n.png")
+    blind = tiny.lung_segmenter()
+    blind.segment = lambda images: torch.zeros(1, *images.shape[-2:], dtype=torch.uint8)
+    monkeypatch.setattr(job, "load_component", lambda name: blind)
     with pytest.raises(DataError, match="no two lungs"):
-        edit(config(tmp_path / "n.png", tiny_model), out)
+        edit(config(picture, tiny_model), out)
     assert not out.exists()
 
 
