@@ -43,6 +43,20 @@ def test_an_image_depends_on_its_seed_and_not_on_its_batch(pipeline):
     assert np.abs(other - alone).max() > 1e-3
 
 
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        EulerAncestralDiscreteScheduler(num_train_timesteps=100),
+        DPMSolverMultistepScheduler(num_train_timesteps=100, algorithm_type="sde-dpmsolver++"),
+    ],
+)
+def test_noise_that_a_sampler_adds_comes_from_the_images_own_seed(scheduler):
+    pipeline = tiny.pipeline(scheduler=scheduler)
+    both = pipeline(PROMPTS, num_inference_steps=3, seeds=[5, 6]).images
+    alone = pipeline(PROMPTS[1], num_inference_steps=3, seeds=[6]).images
+    np.testing.assert_allclose(both[1], alone[0], atol=1e-3)
+
+
 def test_several_images_of_a_prompt_are_adjacent(pipeline):
     result = pipeline(PROMPTS, num_images_per_prompt=2, num_inference_steps=2, seeds=[0, 1, 2, 3])
     assert result.prompts == [PROMPTS[0], PROMPTS[0], PROMPTS[1], PROMPTS[1]]

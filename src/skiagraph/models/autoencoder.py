@@ -46,7 +46,8 @@ class SmallAutoencoderKL(ModelMixin, ConfigMixin):
         block_out_channels: width of each stage of the decoder, the first at a quarter of the image's side, each next
             at half of it.
         decoder_layers: residual blocks per stage.
-        noise: standard deviation of the posterior, the same everywhere.
+        noise: standard deviation of the posterior, the same everywhere. What is finer is the decoder's to restore: as a
+            convolutional network it is better at that than a denoiser of few, large tokens.
         scaling_factor: latents are multiplied by it before diffusion; `set_transform` leaves nothing to scale.
         shift_factor: taken off first.
 
@@ -60,7 +61,7 @@ class SmallAutoencoderKL(ModelMixin, ConfigMixin):
         latent_channels: int = 32,
         block_out_channels: Sequence[int] = (64, 128, 160),
         decoder_layers: int = 2,
-        noise: float = 0.05,
+        noise: float = 0.25,
         in_channels: int = 1,
         scaling_factor: float = 1.0,
         shift_factor: float = 0.0,

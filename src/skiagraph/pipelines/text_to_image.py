@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -157,11 +158,14 @@ class TextToImagePipeline(DiffusionPipeline):
         text = self._encode(negatives + prompts if guided else prompts)
 
         self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
-        latents = self._start(latents, len(prompts), _generators(seeds, generator, len(prompts)))
+        generators = _generators(seeds, generator, len(prompts))
+        latents = self._start(latents, len(prompts), generators)
+        stochastic = "generator" in inspect.signature(self.scheduler.step).parameters
+        noise = {"generator": generators} if stochastic else {}
         with self.progress_bar(total=len(self.scheduler.timesteps)) as bar:
             for index, timestep in enumerate(self.scheduler.timesteps):
                 predicted = self.predict_guided(latents, timestep, text, guidance_scale)
-                latents = self.scheduler.step(predicted, timestep, latents, return_dict=False)[0]
+                latents = self.scheduler.step(predicted, timestep, latents, **noise, return_dict=False)[0]
                 if callback_on_step_end is not None:
                     latents = callback_on_step_end(self, index, timestep, {"latents": latents}).get("latents", latents)
                 bar.update()

@@ -66,7 +66,7 @@ class AutoencoderModel(_Strict):
     latent_channels: int = 32
     block_out_channels: list[int] = [64, 128, 160]
     decoder_layers: int = 2
-    noise: float = Field(0.05, gt=0)
+    noise: float = Field(0.25, gt=0)
 
 
 class AutoencoderRecipe(_Recipe):

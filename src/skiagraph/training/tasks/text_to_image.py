@@ -120,7 +120,7 @@ class TextToImageTask:
             vae=self.autoencoder,
             text_encoder=text_encoder,
             tokenizer=self.tokenizer,
-            scheduler=DPMSolverMultistepScheduler.from_config(self.scheduler.config),
+            scheduler=DPMSolverMultistepScheduler.from_config(self.scheduler.config, algorithm_type="sde-dpmsolver++"),
             prompt_length=self.recipe.text.max_length,
             prompt_style="findings" if self.frozen_text is None else "report",
         )
