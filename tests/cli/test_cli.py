@@ -117,6 +117,8 @@ def test_damaged_models_end_in_one_line(monkeypatch, tmp_path, capsys, broken):
         (["generate", "--report", "Edema.", "--scheduler", "Magic"], "no scheduler 'Magic'"),
         (["generate", "--reports", "nowhere.csv"], "cannot be read"),
         (["train", "nowhere.yaml"], "cannot be read"),
+        (["pairs", "--prompts", "nowhere.csv", "-n", "2"], "cannot be read"),
+        (["edit", "nowhere.png", "--to", "Left effusion."], "does not exist"),
     ],
 )
 def test_mistakes_end_in_one_line_and_write_nothing(monkeypatch, tmp_path, capsys, arguments, message):
