@@ -76,7 +76,7 @@ class AutoencoderRecipe(_Recipe):
     model: AutoencoderModel = AutoencoderModel()
     sampling: dict[str, float] = Field({}, description="weights of datasets; 1 where absent")
     edge_weight: float = Field(1.0, ge=0)
-    latent_noise: float = Field(0.3, ge=0, description="largest standard deviation of noise the decoder is to remove")
+    latent_noise: float = Field(0.5, ge=0, description="largest standard deviation of noise the decoder is to remove")
 
 
 class SegmenterRecipe(_Recipe):
