@@ -92,16 +92,14 @@ class _Keeper:
     def __init__(self, store: list[Tensor]) -> None:
         self.store = store
 
-    def __call__(
-        self, attn: nn.Module, states: Tensor, text: Tensor | None = None, mask=None, *args, **kwargs
-    ) -> Tensor:
+    def __call__(self, attn: nn.Module, hidden_states: Tensor, encoder_hidden_states=None, *args, **kwargs) -> Tensor:
         if hasattr(attn, "project"):  # a U-ViT's: (attn, states, mask, layout)
-            q, k, v = attn.project(states)
-            weights = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(dim=-1)
-            self.store.append(weights[len(weights) // 2 :, :, mask.image_slice, mask.text_slice].clone())
+            q, k, v = attn.project(hidden_states)
+            weights, layout = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(dim=-1), args[0]
+            self.store.append(weights[len(weights) // 2 :, :, layout.image_slice, layout.text_slice].clone())
             return attn.merge(weights @ v)
-        q, k, v = attn.to_q(states), attn.to_k(text), attn.to_v(text)
-        q, k, v = (attn.head_to_batch_dim(x) for x in (q, k, v))
+        text = encoder_hidden_states
+        q, k, v = (attn.head_to_batch_dim(x) for x in (attn.to_q(hidden_states), attn.to_k(text), attn.to_v(text)))
         weights = attn.get_attention_scores(q, k)
         self.store.append(weights[len(weights) // 2 :].clone())
         return attn.to_out[1](attn.to_out[0](attn.batch_to_head_dim(weights @ v)))

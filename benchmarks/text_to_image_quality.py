@@ -3,8 +3,9 @@
     python benchmarks/text_to_image_quality.py --data DIR -o out/quality
 
 Generates one image for each of n held-out patients' label rows (never seen in training), so that both sides have the
-same mix of findings, views and ages. The floor is real training images against the same held-out ones, at the same n
-and mix of datasets.
+same mix of findings, views and ages. The floor is other held-out patients' images against the same ones, with the same
+mix of datasets and as near the same n as there are patients. Training images would not do: the extractor was trained on
+them, and its features of them lie farther from held-out ones than those of generated images do.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ def main() -> None:
     holdout = _one_per_patient(load_records(DATASETS, args.data, splits=["test"]), args.seed)
     holdout = random.Random(args.seed).sample(holdout, min(args.n, len(holdout)))
     train = load_records(DATASETS, args.data, splits=["train"])
-    matched = _matched(train, holdout, args.seed)
+    unseen = _one_per_patient(load_records(DATASETS, args.data, splits=["val", "test"]), args.seed)
+    seen = {(r.dataset, r.patient) for r in holdout}
+    others = _matched([r for r in unseen if (r.dataset, r.patient) not in seen], holdout, args.seed)
 
     config = GenerateConfig(
         reports=tuple(record_prompt(r) for r in holdout), model=args.model, seed=args.seed, steps=args.steps,
@@ -52,12 +55,12 @@ def main() -> None:
     real_features, real_scores = classify(classifier, _pixels(holdout))
     fake_features, fake_scores = classify(classifier, synthetic)
     train_features, _ = classify(classifier, _pixels(train))
-    floor_features = train_features[[train.index(r) for r in matched]]
+    floor_features, _ = classify(classifier, _pixels(others))
 
     results: dict[str, MetricResult] = {}
     for name, features in {
         "generated to held-out": fake_features,
-        "real train to held-out (floor)": floor_features,
+        "other held-out to held-out (floor)": floor_features,
     }.items():
         results[f"Frechet distance, {name}"] = frechet_distance(real_features, features, extractor=EXTRACTOR)
         results[f"kernel distance, {name}"] = kernel_distance(real_features, features, extractor=EXTRACTOR)
@@ -87,14 +90,14 @@ def _one_per_patient(records: list[Record], seed: int) -> list[Record]:
     return list({(r.dataset, r.patient): r for r in shuffled if r.labels}.values())
 
 
-def _matched(train: list[Record], holdout: list[Record], seed: int) -> list[Record]:
-    """As many training images as held-out ones from every dataset with every label set, where there are enough."""
+def _matched(pool: list[Record], holdout: list[Record], seed: int) -> list[Record]:
+    """As many others as held-out images from every dataset, normal or not, as far as there are."""
     rng, chosen = random.Random(seed), []
     for dataset in DATASETS:
         for normal in (True, False):
             wanted = sum(r.dataset == dataset and ("normal" in r.labels) == normal for r in holdout)
-            pool = [r for r in train if r.dataset == dataset and ("normal" in r.labels) == normal]
-            chosen += rng.sample(pool, wanted) if wanted <= len(pool) else rng.choices(pool, k=wanted)
+            alike = [r for r in pool if r.dataset == dataset and ("normal" in r.labels) == normal]
+            chosen += rng.sample(alike, min(wanted, len(alike)))
     return chosen
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import functools
-import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -56,10 +55,7 @@ app.command("info")(_reported(info.run))
 
 
 def main() -> None:
-    """Entry point; libraries' own notices and loading bars stay quiet unless asked for."""
-    for library in ("DIFFUSERS", "TRANSFORMERS"):
-        os.environ.setdefault(f"{library}_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    """Entry point."""
     app()
 
 
