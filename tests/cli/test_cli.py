@@ -49,10 +49,10 @@ def test_lost_images_are_made_again_alike_and_whole_ones_kept(monkeypatch, tmp_p
     command = ["generate", "--report", "Effusion.", "-n", "2", "-o", tmp_path / "o", *FAST]
     skiagraph(monkeypatch, *command)
     first, second = tmp_path / "o/00000.png", tmp_path / "o/00001.png"
-    before, kept = second.read_bytes(), first.stat().st_mtime_ns
-    second.write_bytes(before[:100])
+    before, kept = np.asarray(Image.open(second), int), first.stat().st_mtime_ns
+    second.write_bytes(second.read_bytes()[:100])
     assert skiagraph(monkeypatch, *command) == 0
-    assert second.read_bytes() == before
+    assert np.abs(np.asarray(Image.open(second), int) - before).max() <= 1, "but for rounding, which the batch decides"
     assert first.stat().st_mtime_ns == kept
 
 
