@@ -59,7 +59,7 @@ class Task(Protocol):
         """Write the finished model, averaged weights, to `folder`."""
 
 
-class Interrupted(Exception):
+class Interrupted(KeyboardInterrupt):
     """Training was asked to stop and has written a checkpoint."""
 
 
