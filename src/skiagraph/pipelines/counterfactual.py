@@ -101,7 +101,8 @@ def edit_image(
     """
     s = settings or EditSettings()
     _check(image, roi, anatomy, s)
-    scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)
+    # The inverse scheduler does not know every spacing of steps; both must use the same one.
+    scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False, timestep_spacing="leading")
     scheduler.set_timesteps(s.steps)
     timesteps = scheduler.timesteps[s.steps - max(1, round(s.strength * s.steps)) :]
     length = pipeline.config.prompt_length
