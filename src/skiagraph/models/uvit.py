@@ -20,6 +20,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from skiagraph.errors import ModelError
+from skiagraph.models.autoencoder import ResidualBlock
 
 PRESETS: dict[str, dict[str, Any]] = {
     "XS/2": {"hidden_size": 320, "depth": 8, "num_heads": 5, "patch_size": 2},
@@ -30,6 +31,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     "H/2": {"hidden_size": 1152, "depth": 28, "num_heads": 16, "patch_size": 2, "final_conv": False},
 }
 """Sizes with the names of the U-ViT paper; XS/2 is this project's own, for a CPU."""
+
+HEAD_UPSCALE = 4
+"""Side of the convolutional head's grid over the latent's: 64x64 for latents of 16x16."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,30 @@ class UViTBlock(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
+class ConvolutionalHead(nn.Module):
+    """What patch tokens cannot say: a correction of the prediction from convolutions across the borders of patches.
+
+    Works at `HEAD_UPSCALE` times the latent's side on the noisy latent and the final tokens, and starts as zero.
+    """
+
+    def __init__(self, in_channels: int, hidden_size: int, patch_size: int, channels: int) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        lifted = HEAD_UPSCALE**2 * channels
+        self.from_tokens = nn.Linear(hidden_size, patch_size**2 * lifted)
+        self.from_sample = nn.Conv2d(in_channels, lifted, 3, padding=1)
+        self.blocks = nn.Sequential(nn.PixelShuffle(HEAD_UPSCALE), ResidualBlock(channels), ResidualBlock(channels))
+        self.norm = nn.GroupNorm(8, channels)
+        self.to_latent = nn.Conv2d(channels, in_channels, HEAD_UPSCALE, stride=HEAD_UPSCALE)
+        nn.init.zeros_(self.to_latent.weight)
+        nn.init.zeros_(self.to_latent.bias)
+
+    def forward(self, sample: Tensor, tokens: Tensor, layout: TokenLayout) -> Tensor:
+        """Correction (batch, in_channels, H, W) from noisy latents of that shape and patch tokens (batch, n, D)."""
+        lifted = _unpatchify(self.from_tokens(tokens), layout, self.patch_size) + self.from_sample(sample)
+        return self.to_latent(F.silu(self.norm(self.blocks(lifted))))
+
+
 @dataclass
 class UViT2DOutput(BaseOutput):
     """`sample`: predicted noise or velocity, (batch, channels, height, width)."""
@@ -131,6 +159,7 @@ class UViT2DModel(ModelMixin, ConfigMixin):
         text_tokens: text positions the model has; fewer are accepted, more are an error.
         mlp_ratio: width of the GELU MLP over `hidden_size`.
         final_conv: 3x3 convolution after the patches are put together (H/2 has none).
+        head_channels: width of a `ConvolutionalHead` beside it, a multiple of 8; 0 for none, as in the papers.
 
     Raises:
         ModelError: sizes that do not divide, or inputs of another shape than the configuration's.
@@ -152,6 +181,7 @@ class UViT2DModel(ModelMixin, ConfigMixin):
         text_tokens: int = 256,
         mlp_ratio: int = 4,
         final_conv: bool = True,
+        head_channels: int = 0,
     ) -> None:
         super().__init__()
         if hidden_size % num_heads or sample_size % patch_size or depth % 2:
@@ -174,6 +204,7 @@ class UViT2DModel(ModelMixin, ConfigMixin):
         self.norm = nn.LayerNorm(hidden_size)
         self.to_patch = nn.Linear(hidden_size, patch_size**2 * in_channels)
         self.final_layer = nn.Conv2d(in_channels, in_channels, 3, padding=1) if final_conv else nn.Identity()
+        self.head = ConvolutionalHead(in_channels, hidden_size, patch_size, head_channels) if head_channels else None
         self.apply(_initialise)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
@@ -227,8 +258,10 @@ class UViT2DModel(ModelMixin, ConfigMixin):
         x = self._run(self.mid_block, x, mask, layout)
         for block in self.out_blocks:
             x = self._run(block, x, mask, layout, skips.pop())
-        patches = self.to_patch(self.norm(x[:, layout.image_slice]))
-        out = self.final_layer(self._unpatchify(patches, layout))
+        tokens = self.norm(x[:, layout.image_slice])
+        out = self.final_layer(_unpatchify(self.to_patch(tokens), layout, self.config.patch_size))
+        if self.head is not None:
+            out = out + self.head(sample, tokens, layout)
         return UViT2DOutput(sample=out) if return_dict else (out,)
 
     def _run(self, block: UViTBlock, *args: Any) -> Tensor:
@@ -257,9 +290,10 @@ class UViT2DModel(ModelMixin, ConfigMixin):
         pos = torch.cat([self.pos_embed[:, : 1 + layout.text], self.pos_embed[:, first_patch:]], dim=1)
         return x + pos
 
-    def _unpatchify(self, patches: Tensor, layout: TokenLayout) -> Tensor:
-        p = self.config.patch_size
-        return rearrange(patches, "b (h w) (p q c) -> b c (h p) (w q)", h=layout.height, w=layout.width, p=p, q=p)
+
+def _unpatchify(patches: Tensor, layout: TokenLayout, patch_size: int) -> Tensor:
+    h, w, p = layout.height, layout.width, patch_size
+    return rearrange(patches, "b (h w) (p q c) -> b c (h p) (w q)", h=h, w=w, p=p, q=p)
 
 
 def _key_mask(text_mask: Tensor | None, layout: TokenLayout) -> Tensor | None:

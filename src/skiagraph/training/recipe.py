@@ -105,6 +105,7 @@ class DenoiserModel(_Strict):
     depth: int | None = None
     num_heads: int | None = None
     patch_size: int | None = None
+    head_channels: int | None = None
 
 
 class TextModel(_Strict):
