@@ -27,7 +27,6 @@ from skiagraph.errors import DataError
 from skiagraph.evaluation import bootstrap
 from skiagraph.files import write_json
 from skiagraph.models.registry import DEFAULT_MODEL
-from skiagraph.models.text import encode_text
 from skiagraph.pipelines.text_to_image import TextToImagePipeline, with_words
 
 SIDE = 256
@@ -40,7 +39,7 @@ def main() -> None:
     torch.manual_seed(0)
     pipeline = TextToImagePipeline.load(args.model)
     images, masks, prompts = _cases(args)
-    latents = _latents(pipeline, images)
+    latents = pipeline.encode(images)
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
     rows = []
     for step in TIMESTEPS:
@@ -72,21 +71,14 @@ def _row(layer: str, step: int, values: dict[str, list[torch.Tensor]]) -> dict:
 def _maps(pipeline: TextToImagePipeline, noisy: torch.Tensor, step: int, prompts: list[str]) -> dict[str, torch.Tensor]:
     length = pipeline.config.prompt_length
     spans = word_spans(pipeline.tokenizer, prompts, [LUNG_SIDES] * len(prompts), length)
-    text = encode_text(pipeline.text_encoder, pipeline.tokenizer, prompts, max_length=length)
+    text = pipeline.encode_prompts(prompts)
     with capture_words(pipeline.denoiser, spans) as maps:
         pipeline.denoiser(noisy, step, text.states, text.mask)
     return maps.mean()
 
 
-@torch.no_grad()
-def _latents(pipeline: TextToImagePipeline, images: torch.Tensor) -> torch.Tensor:
-    config = pipeline.vae.config
-    modes = torch.cat([pipeline.vae.encode(chunk).latent_dist.mode() for chunk in images.split(32)])
-    return (modes - (config.get("shift_factor") or 0.0)) * config.scaling_factor
-
-
-def _cases(args: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
-    """Images (n, 1, H, W) in [-1, 1], lung masks (n, 2, H, W), and prompts that name both lungs."""
+def _cases(args: argparse.Namespace) -> tuple[np.ndarray, torch.Tensor, list[str]]:
+    """Images (n, H, W) in [0, 1], lung masks (n, 2, H, W), and prompts that name both lungs."""
     records = [r for r in load_records(["kermany_pneumonia"], args.data, splits=["val", "test"]) if r.mask_trusted]
     images, masks, prompts = [], [], []
     for record in records[:: max(1, len(records) // args.n)]:
@@ -97,8 +89,7 @@ def _cases(args: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor, list[s
         images.append(square(read_radiograph(record.path).pixels, SIDE, fit="crop"))
         masks.append(np.stack([labels == 1, labels == 2]))
         prompts.append(with_words(record_prompt(record), LUNG_SIDES))
-    pixels = torch.from_numpy(np.array(images))[:, None] * 2 - 1
-    return pixels, torch.from_numpy(np.array(masks)).float(), prompts
+    return np.array(images), torch.from_numpy(np.array(masks)).float(), prompts
 
 
 def _arguments() -> argparse.Namespace:

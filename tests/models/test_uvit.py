@@ -144,3 +144,23 @@ def test_sizes_that_do_not_divide_are_refused():
         tiny(hidden_size=15)
     with pytest.raises(ModelError, match="unknown U-ViT preset"):
         UViT2DModel.from_preset("XXL")
+
+
+@pytest.mark.parametrize("patch", [1, 2])
+def test_the_convolutional_head_starts_as_nothing_and_then_sees_across_patches(patch):
+    model = tiny(patch_size=patch, head_channels=8)
+    plain = tiny(patch_size=patch)
+    plain.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("head.")})
+    sample, timestep, text = inputs()
+    torch.testing.assert_close(model(sample, timestep, text).sample, plain(sample, timestep, text).sample)
+
+    torch.nn.init.normal_(model.head.to_latent.weight)
+    tokens, layout = (
+        torch.zeros(2, (sample.shape[-1] // patch) ** 2, model.config.hidden_size),
+        model._layout(sample, text),
+    )
+    torch.nn.init.normal_(model.head.blocks[1].conv2.weight)
+    moved = sample.clone()
+    moved[:, :, 0, 0] += 1
+    change = (model.head(moved, tokens, layout) - model.head(sample, tokens, layout)).abs().amax(dim=(0, 1))
+    assert change[patch, patch] > 0

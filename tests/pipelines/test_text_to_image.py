@@ -161,3 +161,15 @@ def test_arguments_that_do_not_fit_are_refused(pipeline, arguments, error, messa
 
 def test_a_prompt_that_is_cut_off_says_so(pipeline):
     assert pipeline("effusion " * 60, num_inference_steps=1, seeds=[0]).truncated == [True]
+
+
+@pytest.mark.parametrize("vae", [tiny.autoencoder, tiny.colour_autoencoder])
+def test_images_are_encoded_to_the_latents_that_are_decoded(vae):
+    pipeline = tiny.pipeline(vae=vae())
+    images = np.random.default_rng(0).random((9, tiny.SIDE, tiny.SIDE), np.float32)
+    latents = pipeline.encode(images)
+    assert len(latents) == 9
+    config = pipeline.vae.config
+    pixels = torch.from_numpy(images[:1, None]).expand(-1, config.in_channels, -1, -1) * 2 - 1
+    by_hand = pipeline.vae.encode(pixels).latent_dist.mode() - (config.get("shift_factor") or 0)
+    torch.testing.assert_close(latents[:1], by_hand * config.scaling_factor)

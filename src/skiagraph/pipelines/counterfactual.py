@@ -22,7 +22,7 @@ from skiagraph.attention.regulate import (
 )
 from skiagraph.attention.steer import Regulation, regulated
 from skiagraph.errors import MaskError, ModelError
-from skiagraph.models.text import TextStates, encode_text
+from skiagraph.models.text import TextStates
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 
 
@@ -107,12 +107,12 @@ def edit_image(
     timesteps = scheduler.timesteps[s.steps - max(1, round(s.strength * s.steps)) :]
     length = pipeline.config.prompt_length
     spans = word_spans(pipeline.tokenizer, [target], [words], length)
-    original = _encode_image(pipeline, image)
+    original = pipeline.encode(image[None])
     path = _path(pipeline, original, source, scheduler, timesteps, s, seed)
     inside = torch.nn.functional.adaptive_avg_pool2d(
         torch.from_numpy(roi.astype(np.float32))[None, None], original.shape[-2:]
     ).clamp(0, 1)
-    text = _text(pipeline, ["", target])
+    text = pipeline.encode_prompts(["", target])
     steering = Regulation(
         anatomy, roi, (spans.sum(dim=1) > 0).float(), eta=s.eta, floor=s.floor, renormalise=s.renormalise
     )
@@ -154,7 +154,7 @@ def _path(
         return [*(scheduler.add_noise(original, noise, t[None]) for t in timesteps), original]
     inverse = DDIMInverseScheduler.from_config(scheduler.config)
     inverse.set_timesteps(s.steps)
-    text = _text(pipeline, [source])
+    text = pipeline.encode_prompts([source])
     latents, path = original, [original]
     with torch.no_grad():
         for timestep in inverse.timesteps[: len(timesteps)]:
@@ -178,22 +178,6 @@ def _localised(
         (gradient,) = torch.autograd.grad(localisation_loss(score), moving)
     alpha = step_size(index, max(1, round(s.window * total)), s.alpha)
     return corrected_latents(latents, gradient, alpha), float(score.detach().mean())
-
-
-def _text(pipeline: TextToImagePipeline, prompts: list[str]) -> TextStates:
-    return encode_text(
-        pipeline.text_encoder, pipeline.tokenizer, prompts, max_length=pipeline.config.prompt_length,
-        dtype=pipeline.denoiser.dtype,
-    )  # fmt: skip
-
-
-@torch.no_grad()
-def _encode_image(pipeline: TextToImagePipeline, image: np.ndarray) -> Tensor:
-    config = pipeline.vae.config
-    pixels = torch.from_numpy(image.astype(np.float32))[None, None] * 2 - 1
-    pixels = pixels.expand(-1, config.in_channels, -1, -1).to(pipeline.vae.dtype)
-    mode = pipeline.vae.encode(pixels).latent_dist.mode().float()
-    return (mode - (config.get("shift_factor") or 0.0)) * config.scaling_factor
 
 
 def _check(image: np.ndarray, roi: np.ndarray, anatomy: np.ndarray, s: EditSettings) -> None:

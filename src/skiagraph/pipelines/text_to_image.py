@@ -155,7 +155,7 @@ class TextToImagePipeline(DiffusionPipeline):
         prompts = [p for p in worded for _ in range(num_images_per_prompt)]
         negatives = self._negatives(negative_prompt, len(prompts), num_images_per_prompt)
         guided = guidance_scale != 1
-        text = self._encode(negatives + prompts if guided else prompts)
+        text = self.encode_prompts(negatives + prompts if guided else prompts)
 
         self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
         generators = _generators(seeds, generator, len(prompts))
@@ -182,6 +182,23 @@ class TextToImagePipeline(DiffusionPipeline):
         images = torch.cat([self.vae.decode(chunk, return_dict=False)[0] for chunk in latents.split(8)])
         grey = images.float().mean(dim=1)
         return (grey / 2 + 0.5).clamp(0, 1).cpu().numpy()
+
+    @torch.no_grad()
+    def encode(self, images: np.ndarray) -> Tensor:
+        """Scaled latents float32 (n, c, h, w), posterior means, of images (n, H, W) in [0, 1]; `decode` goes back."""
+        config = self.vae.config
+        pixels = torch.from_numpy(np.asarray(images, np.float32))[:, None] * 2 - 1
+        pixels = pixels.expand(-1, config.in_channels, -1, -1).to(self._execution_device, self.vae.dtype)
+        means = torch.cat([self.vae.encode(chunk).latent_dist.mode() for chunk in pixels.split(8)]).float()
+        return (means - (config.get("shift_factor") or 0.0)) * config.scaling_factor
+
+    @torch.no_grad()
+    def encode_prompts(self, prompts: Sequence[str]) -> TextStates:
+        """Text states of prompts, which are given to the text encoder as they are; "" is the empty prompt."""
+        return encode_text(
+            self.text_encoder, self.tokenizer, list(prompts), max_length=self.config.prompt_length,
+            device=self._execution_device, dtype=self.denoiser.dtype,
+        )  # fmt: skip
 
     def in_model_words(self, prompt: str | Sequence[str]) -> list[str]:
         """What the text encoder is given for each report or prompt; see `prompt_style`.
@@ -213,12 +230,6 @@ class TextToImagePipeline(DiffusionPipeline):
                 f"{len(texts) // repeats} negative prompts for {count // repeats} prompts; give one, or as many"
             )
         return [self._worded(t) if t.strip() else "" for t in texts]
-
-    def _encode(self, prompts: list[str]) -> TextStates:
-        return encode_text(
-            self.text_encoder, self.tokenizer, prompts, max_length=self.config.prompt_length,
-            device=self._execution_device, dtype=self.denoiser.dtype,
-        )  # fmt: skip
 
     def _start(self, latents: Tensor | None, count: int, generators: list[Generator] | Generator | None) -> Tensor:
         c = self.denoiser.config
