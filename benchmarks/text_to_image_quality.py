@@ -3,9 +3,10 @@
     python benchmarks/text_to_image_quality.py --data DIR -o out/quality
 
 Generates one image for each of n held-out patients' label rows (never seen in training), so that both sides have the
-same mix of findings, views and ages. The floor is other held-out patients' images against the same ones, with the same
-mix of datasets and as near the same n as there are patients. Training images would not do: the extractor was trained on
-them, and its features of them lie farther from held-out ones than those of generated images do.
+same mix of findings, views and ages. Two extractors: EfficientNet-Lite0 trained on ImageNet, and the shipped classifier.
+The floor is real images against the same held-out ones, with the same mix of datasets and as near the same n as there
+are patients: training patients for ImageNet's, others held out for the classifier's, which was trained on the former
+and places them farther from held-out images than it places generated ones.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ from skiagraph.data.datasets import Record, load_records
 from skiagraph.data.images import read_radiograph, square
 from skiagraph.engine.generate import GenerateConfig, generate
 from skiagraph.evaluation import MetricResult, auroc, frechet_distance, kernel_distance, memorisation
-from skiagraph.evaluation.features import EXTRACTOR, classify
+from skiagraph.evaluation.features import EXTRACTOR as CLASSIFIER
+from skiagraph.evaluation.features import classify
+from skiagraph.evaluation.imagenet import EXTRACTOR as IMAGENET
+from skiagraph.evaluation.imagenet import ImageNetExtractor
 from skiagraph.files import write_json
 from skiagraph.models.registry import DEFAULT_MODEL, load_component
 from skiagraph.training.tasks.classifier import TARGETS, targets_of
@@ -51,25 +55,24 @@ def main() -> None:
     rows = generate(config, args.output / "images")["images"]
     synthetic = np.stack([np.asarray(Image.open(args.output / "images" / r["file"]), np.float32) / 255 for r in rows])
 
-    classifier = load_component(EXTRACTOR)
-    real_features, real_scores = classify(classifier, _pixels(holdout))
-    fake_features, fake_scores = classify(classifier, synthetic)
-    train_features, _ = classify(classifier, _pixels(train))
-    floor_features, _ = classify(classifier, _pixels(others))
-
-    results: dict[str, MetricResult] = {}
-    for name, features in {
-        "generated to held-out": fake_features,
-        "other held-out to held-out (floor)": floor_features,
-    }.items():
-        results[f"Frechet distance, {name}"] = frechet_distance(real_features, features, extractor=EXTRACTOR)
-        results[f"kernel distance, {name}"] = kernel_distance(real_features, features, extractor=EXTRACTOR)
-    results |= _intended(holdout, fake_scores, "generated")
-    results |= _intended(holdout, real_scores, "real held-out")
+    holdout_pixels, train_pixels = _pixels(holdout), _pixels(train)
     groups = {"train_groups": _patients(train), "holdout_groups": _patients(holdout)}
-    results["memorised share"] = memorisation(
-        fake_features, train_features, real_features, extractor=EXTRACTOR, **groups
-    )
+    classifier, imagenet = load_component(CLASSIFIER), ImageNetExtractor()
+    matched = [train.index(r) for r in _matched(_one_per_patient(train, args.seed), holdout, args.seed)]
+    results: dict[str, MetricResult] = {}
+    for extractor, features, floor in (
+        (CLASSIFIER, lambda x: classify(classifier, x)[0], _pixels(others)),
+        (IMAGENET, imagenet.features, train_pixels[matched]),
+    ):
+        real, fake = features(holdout_pixels), features(synthetic)
+        for name, found in {"generated": fake, "floor": features(floor)}.items():
+            for metric in (frechet_distance, kernel_distance):
+                result = metric(real, found, extractor=extractor)
+                results[f"{result.name}, {name} to held-out [{extractor}]"] = result
+        copied = memorisation(fake, features(train_pixels), real, extractor=extractor, **groups)
+        results[f"memorised share [{extractor}]"] = copied
+    results |= _intended(holdout, classify(classifier, synthetic)[1], "generated")
+    results |= _intended(holdout, classify(classifier, holdout_pixels)[1], "real held-out")
     _report(results, args, len(holdout))
 
 
