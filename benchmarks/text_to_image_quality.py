@@ -3,7 +3,7 @@
     python benchmarks/text_to_image_quality.py --data DIR -o out/quality
 
 Generates one image for each of n held-out patients' label rows (never seen in training), so that both sides have the
-same mix of findings, views and ages. Two extractors: EfficientNet-Lite0 trained on ImageNet, and the shipped classifier.
+same mix of findings, views and ages. Two extractors: EfficientNet-Lite0 of ImageNet, and the shipped classifier.
 The floor is real images against the same held-out ones, with the same mix of datasets and as near the same n as there
 are patients: training patients for ImageNet's, others held out for the classifier's, which was trained on the former
 and places them farther from held-out images than it places generated ones.
