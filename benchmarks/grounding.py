@@ -28,6 +28,7 @@ from skiagraph.evaluation import bootstrap
 from skiagraph.files import write_json
 from skiagraph.models.registry import DEFAULT_MODEL
 from skiagraph.pipelines.text_to_image import TextToImagePipeline, with_words
+from skiagraph.training.tasks.segmenter import masked
 
 SIDE = 256
 TIMESTEPS = (50, 150, 300, 450, 600, 750, 900)
@@ -38,7 +39,7 @@ def main() -> None:
     args = _arguments()
     torch.manual_seed(0)
     pipeline = TextToImagePipeline.load(args.model)
-    images, masks, prompts = _cases(args)
+    images, masks, prompts = cases(args.data, ["val", "test"], args.n)
     latents = pipeline.encode(images)
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
     rows = []
@@ -77,11 +78,11 @@ def _maps(pipeline: TextToImagePipeline, noisy: torch.Tensor, step: int, prompts
     return maps.mean()
 
 
-def _cases(args: argparse.Namespace) -> tuple[np.ndarray, torch.Tensor, list[str]]:
-    """Images (n, H, W) in [0, 1], lung masks (n, 2, H, W), and prompts that name both lungs."""
-    records = [r for r in load_records(["kermany_pneumonia"], args.data, splits=["val", "test"]) if r.mask_trusted]
+def cases(data: str | None, splits: list[str], count: int) -> tuple[np.ndarray, torch.Tensor, list[str]]:
+    """About `count` images (n, H, W) in [0, 1], lung masks (n, 2, H, W), and prompts that name both lungs."""
+    records = masked(load_records(["kermany_pneumonia"], data, splits=splits))
     images, masks, prompts = [], [], []
-    for record in records[:: max(1, len(records) // args.n)]:
+    for record in records[:: max(1, len(records) // count)]:
         try:
             labels = read_mask(record.mask, SIDE, fit="crop", classes=LUNG_SIDES)
         except DataError:

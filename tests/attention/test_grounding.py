@@ -2,7 +2,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skiagraph.attention.grounding import grounding_loss, pointing_game, threshold_iou, word_maps
+from skiagraph.attention.grounding import grounding_loss, pointing_game, threshold_iou
+from skiagraph.attention.heatmaps import unit_maximum
 
 
 def square(size=8):
@@ -11,30 +12,19 @@ def square(size=8):
     return region
 
 
-def test_word_map_sums_its_tokens_and_peaks_at_one():
-    attention = torch.rand(1, 3, 4, 4)
-    maps = word_maps(attention, torch.tensor([[[1.0, 0, 1], [0, 0, 0]]]))
-    expected = attention[0, 0] + attention[0, 2]
-    torch.testing.assert_close(maps[0, 0], expected / expected.max())
-    assert maps[0, 1].abs().max() == 0
-
-
 def test_loss_is_zero_when_attention_is_the_region_and_one_when_elsewhere():
-    region, spans = square(), torch.ones(1, 1, 1)
-    torch.testing.assert_close(grounding_loss(region * 0.01, spans, region), torch.tensor(0.0))
-    torch.testing.assert_close(grounding_loss((1 - region) * 0.3, spans, region), torch.tensor(1.0))
+    region = square()
+    torch.testing.assert_close(grounding_loss(region * 0.01, region), torch.tensor(0.0))
+    torch.testing.assert_close(grounding_loss((1 - region) * 0.3, region), torch.tensor(1.0))
 
 
 def test_phrases_without_region_or_tokens_do_not_count():
-    region, attention = square(), torch.rand(1, 1, 8, 8)
-    alone = grounding_loss(attention, torch.ones(1, 1, 1), region)
-    both = grounding_loss(
-        attention,
-        torch.tensor([[[1.0], [0.0], [1.0]]]),
-        torch.cat([region, region, torch.zeros_like(region)], 1),
-    )
+    region, maps = square(), torch.rand(1, 1, 8, 8)
+    nothing = torch.zeros_like(region)
+    alone = grounding_loss(maps, region)
+    both = grounding_loss(torch.cat([maps, nothing, maps], 1), torch.cat([region, region, nothing], 1))
     torch.testing.assert_close(alone, both)
-    assert grounding_loss(attention, torch.zeros(1, 1, 1), region) == 0
+    assert grounding_loss(nothing, region) == 0
 
 
 def test_descending_the_loss_moves_attention_into_the_region():
@@ -42,9 +32,9 @@ def test_descending_the_loss_moves_attention_into_the_region():
     optimizer = torch.optim.Adam([logits], lr=0.1)
     for _ in range(100):
         optimizer.zero_grad()
-        grounding_loss(logits.exp(), torch.ones(1, 1, 1), region).backward()
+        grounding_loss(logits.exp(), region).backward()
         optimizer.step()
-    maps = word_maps(logits.exp(), torch.ones(1, 1, 1))
+    maps = unit_maximum(logits.exp())
     assert pointing_game(maps, region).all()
     assert threshold_iou(maps, region).item() > 0.95
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tiny
-from skiagraph.attention.heatmaps import capture_words, word_attention, word_spans
+from skiagraph.attention.heatmaps import MIDDLE_LAYERS, capture_words, unit_maximum, word_attention, word_spans
 from skiagraph.errors import ModelError
 
 
@@ -83,6 +83,33 @@ def test_unet_maps_equal_explicit_softmax(kind):
         torch.testing.assert_close(got.flatten(2), expected, atol=1e-5, rtol=1e-5)
 
 
+def test_uvit_maps_equal_the_explicit_block_with_its_gradient():
+    """Sums of softmax(QK^T) over a phrase's tokens, with padded text masked: what training grounds words by."""
+    model = tiny.denoiser()
+    latents, text, mask = torch.randn(2, 4, 8, 8), torch.randn(2, 7, 16), torch.ones(2, 7, dtype=torch.bool)
+    mask[0, 5:] = False
+    spans = torch.zeros(2, 2, 7)
+    spans[:, 0, 1:3] = spans[0, 1, 4] = 1
+    attn, seen = model.mid_block.attn, []
+    handle = attn.register_forward_pre_hook(lambda _, inputs: seen.append(inputs))
+    with capture_words(model, spans, MIDDLE_LAYERS) as maps:
+        model(latents, 5, text, mask)
+    handle.remove()
+    states, attention_mask, layout = seen[0]
+    q, k, _ = attn.project(states)
+    logits = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).masked_fill(~attention_mask, float("-inf"))
+    block = logits.softmax(dim=-1).mean(dim=1)[:, layout.image_slice, layout.text_slice]
+    explicit = torch.einsum("bpt,bwt->bwp", block, spans).unflatten(-1, (layout.height, layout.width))
+    found = maps.mean()[MIDDLE_LAYERS[0]]
+    torch.testing.assert_close(found, explicit, atol=1e-6, rtol=1e-5)
+    assert not found[1, 1].any(), "a phrase without tokens"
+    gradients = [
+        torch.autograd.grad(unit_maximum(m).square().sum(), attn.to_qkv.weight, retain_graph=True)[0]
+        for m in (found, explicit)
+    ]
+    torch.testing.assert_close(*gradients, atol=1e-4, rtol=1e-3)
+
+
 @pytest.mark.parametrize("kind", ["sd", "sdxl", "uvit"])
 def test_capture_changes_nothing_and_reads_the_conditional_half(kind):
     model = tiny.denoiser() if kind == "uvit" else unet(kind)
@@ -120,6 +147,19 @@ def test_means_run_over_forward_passes_and_layers_can_be_chosen():
     maps.clear()
     with pytest.raises(ModelError, match="no attention was captured"):
         maps.combined((8, 8))
+
+
+def test_passes_at_other_noise_levels_are_left_out():
+    model, spans = tiny.denoiser(), torch.rand(1, 2, 7)
+    latents, text = torch.randn(1, 4, 8, 8), torch.randn(1, 7, 16)
+    with torch.no_grad(), capture_words(model, spans, timesteps=(10, 20)) as maps:
+        for step in (5, torch.tensor(15), torch.tensor([25])):
+            model(latents, step, text)
+    assert set(maps.counts.values()) == {1}
+    with torch.no_grad(), capture_words(model, spans) as alone:
+        model(latents, timestep=15, encoder_hidden_states=text)
+    for layer, expected in alone.mean().items():
+        torch.testing.assert_close(maps.mean()[layer], expected)
 
 
 def test_words_to_weights(tokenizer):

@@ -57,8 +57,20 @@ def test_images_and_maps_of_a_class_and_of_a_word(make):
     again = sample_with_maps(pipeline, PROMPTS[:1], ["lung", "heart"], seeds=[0], steps=2)
     np.testing.assert_allclose(again.images[0], sampled.images[0], atol=1e-4)
     np.testing.assert_allclose(again.heats[0], sampled.heats[0], atol=1e-3)
-    own_word = sample_with_maps(pipeline, ["Large effusion."], ["effusion"], seeds=[0], steps=1)
+    own_word = sample_with_maps(pipeline, ["Large effusion."], ["effusion"], seeds=[0], steps=1, noise=(0, 1))
     assert own_word.prompts == ["Large effusion."]
+
+
+def test_maps_are_averaged_over_the_chosen_noise_levels():
+    pipeline = tiny.pipeline()
+    heats = {
+        noise: sample_with_maps(pipeline, PROMPTS[:1], ["lung"], seeds=[0], steps=4, noise=noise).heats
+        for noise in ((0, 1), (0.2, 0.3), (0.6, 0.8))
+    }
+    assert np.abs(heats[0, 1] - heats[0.2, 0.3]).max() > 1e-3
+    assert np.abs(heats[0.6, 0.8] - heats[0.2, 0.3]).max() > 1e-3
+    with pytest.raises(ModelError, match="chosen noise levels"):
+        sample_with_maps(pipeline, PROMPTS[:1], ["lung"], seeds=[0], steps=1, noise=(0.3, 0.4))
 
 
 def test_words_that_are_missing_or_cut_off_are_named():

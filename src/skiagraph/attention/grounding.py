@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-
-def word_maps(attention: Tensor, spans: Tensor) -> Tensor:
-    """Maps of phrases: the sum over each phrase's tokens, divided by its own maximum.
-
-    Args:
-        attention: (batch, tokens, height, width), non-negative.
-        spans: (batch, phrases, tokens), 1 where a token belongs to the phrase.
-
-    Returns:
-        (batch, phrases, height, width) in [0, 1]; zero for a phrase without tokens.
-    """
-    maps = torch.einsum("bthw,bpt->bphw", attention, spans.to(attention.dtype))
-    return maps / maps.amax(dim=(-1, -2), keepdim=True).clamp_min(1e-8)
+from skiagraph.attention.heatmaps import unit_maximum
 
 
-def grounding_loss(attention: Tensor, spans: Tensor, regions: Tensor) -> Tensor:
+def grounding_loss(maps: Tensor, regions: Tensor) -> Tensor:
     """1 - soft Dice between word maps and region masks, averaged over the phrases that name a region.
 
     In the spirit of TokenCompose (arXiv 2312.03626, Eq. 4), which rewards attention mass inside the mask; Dice also
     asks that the map fills it, because later the map is thresholded relative to its maximum.
 
     Args:
-        attention: (batch, tokens, height, width), non-negative.
-        spans: (batch, phrases, tokens), all zero for phrases to leave out.
-        regions: (batch, phrases, height, width) in [0, 1].
+        maps: (batch, phrases, height, width), non-negative, of any scale; all zero for phrases to leave out.
+        regions: (batch, phrases, height, width) in [0, 1]; likewise.
     """
-    maps = word_maps(attention, spans)
+    used = (maps.amax(dim=(-1, -2)) > 0) & (regions.sum(dim=(-1, -2)) > 0)
+    maps = unit_maximum(maps)
     overlap = (maps * regions).sum(dim=(-1, -2))
     dice = 2 * overlap / (maps.square().sum(dim=(-1, -2)) + regions.square().sum(dim=(-1, -2))).clamp_min(1e-6)
-    used = (spans.sum(dim=-1) > 0) & (regions.sum(dim=(-1, -2)) > 0)
     return ((1 - dice) * used).sum() / used.sum().clamp_min(1)
 
 

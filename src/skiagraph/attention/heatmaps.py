@@ -1,6 +1,7 @@
 """Where words look: per-word heat maps of a whole sampling run, for U-ViTs and for diffusers U-Nets alike.
 
-Only running sums of word maps are kept, (words, h, w) per layer; no pixel-by-token matrix is stored or formed.
+Only running sums of word maps are kept, (words, h, w) per layer; no pixel-by-token matrix is stored or formed. Maps
+carry gradient where it is switched on.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from transformers import PreTrainedTokenizerBase
 from skiagraph.errors import ModelError
 from skiagraph.models.uvit import JointAttention, JointAttnProcessor, TokenLayout, UViT2DModel
 from skiagraph.models.words import token_span
+
+MIDDLE_LAYERS = ("mid_block.attn.processor",)
+"""A U-ViT's middle block, where words point: image tokens have taken up the text there and are still spatial."""
 
 
 def word_spans(
@@ -66,15 +70,20 @@ def word_attention(query: Tensor, key: Tensor, spans: Tensor, attention_mask: Te
     query, key = (F.pad(x.float(), (0, padded - width)) for x in (query, key))
     if attention_mask is not None and attention_mask.dtype != torch.bool:
         attention_mask = attention_mask.float()
-    found = F.scaled_dot_product_attention(query, key, values, attn_mask=attention_mask, scale=width**-0.5)
+    with torch.autocast(query.device.type, enabled=False):
+        found = F.scaled_dot_product_attention(query, key, values, attn_mask=attention_mask, scale=width**-0.5)
     return found[..., :words].mean(dim=1).transpose(1, 2)
 
 
 @dataclass
 class WordMaps:
-    """Running sums of word maps by layer: (batch, words, h, w) float32, and how many forward passes they are of."""
+    """Running sums of word maps by layer: (batch, words, h, w) float32, and how many forward passes they are of.
+
+    `listening` is False during passes that are left out.
+    """
 
     spans: Tensor
+    listening: bool = True
     sums: dict[str, Tensor] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
 
@@ -107,13 +116,21 @@ class WordMaps:
         for maps in self.mean().values():
             by_resolution.setdefault(tuple(maps.shape[-2:]), []).append(maps)
         if not by_resolution:
-            raise ModelError("no attention was captured; sample inside the `with` block")
-        parts = [_unit_maximum(_resized(torch.stack(maps).mean(dim=0), size)) for maps in by_resolution.values()]
-        return _unit_maximum(torch.stack(parts).mean(dim=0))
+            raise ModelError(
+                "no attention was captured; sample inside the `with` block, with a step at the chosen noise levels"
+            )
+        parts = [unit_maximum(_resized(torch.stack(maps).mean(dim=0), size)) for maps in by_resolution.values()]
+        return unit_maximum(torch.stack(parts).mean(dim=0))
 
 
 @contextmanager
-def capture_words(model: nn.Module, spans: Tensor, layers: Sequence[str] | None = None) -> Iterator[WordMaps]:
+def capture_words(
+    model: nn.Module,
+    spans: Tensor,
+    layers: Sequence[str] | None = None,
+    *,
+    timesteps: tuple[float, float] | None = None,
+) -> Iterator[WordMaps]:
     """Record the heat maps of words in every forward pass of a denoiser for the length of the block.
 
     Batches of as many rows as `spans` has are taken as conditional; of batches twice as large, as classifier-free
@@ -123,6 +140,7 @@ def capture_words(model: nn.Module, spans: Tensor, layers: Sequence[str] | None 
         model: a `UViT2DModel`, or a diffusers U-Net with cross-attention (`attn2`).
         spans: from `word_spans`, (batch, words, tokens).
         layers: names of attention processors to read, or their beginnings; all that see text where None.
+        timesteps: read only forward passes at noise levels between these two; all where None.
 
     Raises:
         ModelError: a model without attention to text, unknown layers, or a batch of another size.
@@ -139,13 +157,28 @@ def capture_words(model: nn.Module, spans: Tensor, layers: Sequence[str] | None 
         raise ModelError(f"no such attention layers: {list(layers or ())}; the model has {seeing}")
     sizes = nullcontext({}) if isinstance(model, UViT2DModel) else _feature_sizes(model)
     reader = _JointReader if isinstance(model, UViT2DModel) else _CrossReader
-    with sizes as known:
+    with sizes as known, _listening(model, maps, timesteps):
         readers = {n: reader(before[n], n, maps, known) for n in chosen}
         model.set_attn_processor({**before, **readers})
         try:
             yield maps
         finally:
             model.set_attn_processor(before)
+
+
+@contextmanager
+def _listening(model: nn.Module, maps: WordMaps, timesteps: tuple[float, float] | None) -> Iterator[None]:
+    """Switch `maps.listening` before each forward pass by its timestep, the second argument of diffusers' denoisers."""
+
+    def switch(_: nn.Module, inputs: tuple, kwargs: dict) -> None:
+        now = torch.as_tensor(inputs[1] if len(inputs) > 1 else kwargs["timestep"]).flatten()[0]
+        maps.listening = timesteps is None or timesteps[0] <= float(now) <= timesteps[1]
+
+    handle = model.register_forward_pre_hook(switch, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _conditional(rows: int, spans: Tensor) -> slice:
@@ -155,24 +188,28 @@ def _conditional(rows: int, spans: Tensor) -> slice:
 
 
 class _JointReader:
-    """Reads a U-ViT layer's image-to-text block, then attends as the layer's own processor does."""
+    """Lets a U-ViT layer's own processor attend, and reads the image-to-text block off the queries and keys it used."""
 
     def __init__(self, inner: JointAttnProcessor, name: str, maps: WordMaps, known: dict) -> None:
         self.inner, self.name, self.maps = inner, name, maps
 
     def __call__(self, attn: JointAttention, states: Tensor, mask: Tensor | None, layout: TokenLayout) -> Tensor:
+        if not self.maps.listening:
+            return self.inner(attn, states, mask, layout)
         rows = _conditional(len(states), self.maps.spans)
-        query, key, _ = attn.project(states[rows])
+        with _outputs_of(attn.to_qkv) as heard:
+            attended = self.inner(attn, states, mask, layout)
+        query, key, _ = attn.split(heard[0][rows])
         spans = self.maps.spans.to(states.device)
         everywhere = spans.new_zeros(*spans.shape[:2], key.shape[2])
         everywhere[..., layout.text_slice] = spans[..., : layout.text]
         found = word_attention(query[:, :, layout.image_slice], key, everywhere, None if mask is None else mask[rows])
         self.maps.add(self.name, found.unflatten(-1, (layout.height, layout.width)))
-        return self.inner(attn, states, mask, layout)
+        return attended
 
 
 class _CrossReader:
-    """Reads a U-Net's cross-attention, then attends as the layer's own processor does."""
+    """Lets a U-Net layer's own processor attend, and reads its cross-attention off the queries and keys it used."""
 
     def __init__(self, inner: Any, name: str, maps: WordMaps, known: dict[str, tuple[int, int]]) -> None:
         self.inner, self.name, self.maps, self.known = inner, name, maps, known
@@ -181,13 +218,12 @@ class _CrossReader:
         self, attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None, *args: Any, **kwargs: Any,
     ) -> Tensor:  # fmt: skip
+        if not self.maps.listening:
+            return self.inner(attn, hidden_states, encoder_hidden_states, attention_mask, *args, **kwargs)
         rows = _conditional(len(hidden_states), self.maps.spans)
-        text = encoder_hidden_states[rows]
-        query, key = (
-            attn.to_q(hidden_states[rows]),
-            attn.to_k(attn.norm_encoder_hidden_states(text) if attn.norm_cross else text),
-        )
-        query, key = (x.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for x in (query, key))
+        with _outputs_of(attn.to_q, attn.to_k) as heard:
+            attended = self.inner(attn, hidden_states, encoder_hidden_states, attention_mask, *args, **kwargs)
+        query, key = (x[rows].unflatten(-1, (attn.heads, -1)).transpose(1, 2) for x in heard)
         query = query if attn.norm_q is None else attn.norm_q(query)
         key = key if attn.norm_k is None else attn.norm_k(key)
         mask = attention_mask
@@ -197,7 +233,19 @@ class _CrossReader:
         height, width = next(size for prefix, size in self.known.items() if self.name.startswith(prefix))
         found = word_attention(query, key, self.maps.spans.to(query.device), mask)
         self.maps.add(self.name, found.unflatten(-1, (height, width)))
-        return self.inner(attn, hidden_states, encoder_hidden_states, attention_mask, *args, **kwargs)
+        return attended
+
+
+@contextmanager
+def _outputs_of(*modules: nn.Module) -> Iterator[list[Tensor]]:
+    """What the modules give during the block, in the order they are called."""
+    heard: list[Tensor] = []
+    handles = [module.register_forward_hook(lambda _, __, output: heard.append(output)) for module in modules]
+    try:
+        yield heard
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @contextmanager
@@ -226,5 +274,6 @@ def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(maps, size, mode="bicubic", align_corners=False).clamp_min(0)
 
 
-def _unit_maximum(maps: Tensor) -> Tensor:
+def unit_maximum(maps: Tensor) -> Tensor:
+    """Non-negative maps (..., h, w), each divided by its own maximum; zero stays zero."""
     return maps / maps.amax(dim=(-1, -2), keepdim=True).clamp_min(1e-8)

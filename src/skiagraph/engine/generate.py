@@ -79,7 +79,7 @@ def generate(config: GenerateConfig, output: Path, *, quiet: bool = False) -> di
     save_manifest(output, manifest)
     with Progress(disable=quiet, transient=True) as progress:
         task = progress.add_task("generating", total=len(done) + len(todo), completed=len(done))
-        for batch in _batches(todo, config.batch_size):
+        for batch in batches(todo, config.batch_size):
             result = pipeline(
                 [item.report for item in batch],
                 negative_prompt=config.negative,
@@ -141,6 +141,12 @@ def _csv_reports(path: Path, text: str) -> list[str]:
     return reports
 
 
+def batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """Consecutive parts of `items`, of `size` each but for the last."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
 def make_scheduler(name: str, config: Any) -> Any:
     """A diffusers scheduler by class name, with or without "Scheduler", on the model's noise schedule."""
     cls = getattr(diffusers, name, None) or getattr(diffusers, f"{name}Scheduler", None)
@@ -162,11 +168,6 @@ def _items(config: GenerateConfig) -> Iterator[_Item]:
         for repeat in range(config.count):
             number = index * config.count + repeat
             yield _Item(f"{number:05d}.png", report, config.seed + number)
-
-
-def _batches(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
 
 
 def _is_intact(output: Path, row: dict[str, Any]) -> bool:

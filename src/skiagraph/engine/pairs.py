@@ -17,7 +17,7 @@ from torch import Tensor
 
 from skiagraph.data.images import SYNTHETIC_TEXT, write_png
 from skiagraph.engine.contact_sheet import write_contact_sheet
-from skiagraph.engine.generate import SHEET_LIMIT, SHEET_NAME
+from skiagraph.engine.generate import SHEET_LIMIT, SHEET_NAME, batches
 from skiagraph.engine.manifest import open_manifest, save_manifest, weight_hashes
 from skiagraph.errors import MaskError, ReportError
 from skiagraph.files import atomic_path
@@ -91,6 +91,15 @@ def make_pairs(config: PairsConfig, output: Path, *, quiet: bool = False) -> dic
     return manifest
 
 
+def affinity_recipe(steps: int, seed: int) -> AffinityRecipe:
+    """How an AffinityNet is trained on a run's own confident labels."""
+    optim = OptimConfig(
+        steps=steps, batch_size=8, learning_rate=2e-3, ema_decay=0.98, precision="no", validate_every=0,
+        warmup_steps=20, tensorboard=False,
+    )  # fmt: skip
+    return AffinityRecipe(seed=seed, optim=optim)
+
+
 class _Job:
     """One run's stages; each skips the rows it has done before."""
 
@@ -115,7 +124,7 @@ class _Job:
         pipeline = TextToImagePipeline.load(config.model, dtype=getattr(torch, config.dtype), device=config.device)
         pipeline.set_progress_bar_config(disable=True)
         pipeline.in_model_words(list(config.prompts))
-        for part in self._track("sampling", list(_batches(todo, config.batch_size))):
+        for part in self._track("sampling", list(batches(todo, config.batch_size))):
             seeds = [config.seed + i for i in part]
             sampled = sample_with_maps(
                 pipeline, [prompts[i] for i in part], config.classes, seeds=seeds, steps=config.steps,
@@ -147,12 +156,8 @@ class _Job:
         if not rows or all("confidence" in row for row in rows):
             return None
         if not (folder / "model").is_dir():
-            optim = OptimConfig(
-                steps=self.config.affinity_steps, batch_size=8, learning_rate=2e-3, ema_decay=0.98, precision="no",
-                validate_every=0, warmup_steps=20, tensorboard=False,
-            )  # fmt: skip
-            recipe = AffinityRecipe(seed=self.config.seed, optim=optim)
             labels = [_read(self.output / "work/labels" / f"{row['name']}.png") for row in rows]
+            recipe = affinity_recipe(self.config.affinity_steps, self.config.seed)
             train(recipe, AffinityTask(recipe, self._stack(rows), _tensor(labels)), folder, quiet=self.quiet)
         return AffinityNet.from_pretrained(folder / "model", use_safetensors=True).eval()
 
@@ -290,8 +295,3 @@ def _write_overlay(path: Path, image: np.ndarray, labels: np.ndarray) -> None:
     colours[border] = 255
     with atomic_path(path) as temporary:
         Image.fromarray(colours.astype(np.uint8)).save(temporary, format="PNG")
-
-
-def _batches(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

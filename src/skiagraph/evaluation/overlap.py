@@ -7,7 +7,7 @@ import torch
 from monai.metrics import compute_dice, compute_hausdorff_distance, compute_iou
 
 from skiagraph.errors import EvaluationError
-from skiagraph.evaluation.result import MetricResult, bootstrap
+from skiagraph.evaluation.result import MetricResult, bootstrap, mean_result
 
 
 def dice(predicted: np.ndarray, true: np.ndarray, *, seed: int = 0) -> MetricResult:
@@ -23,14 +23,14 @@ def dice(predicted: np.ndarray, true: np.ndarray, *, seed: int = 0) -> MetricRes
     """
     a, b = _pair(predicted, true)
     values = compute_dice(_batch(a), _batch(b), ignore_empty=False).numpy()[:, 0]
-    return _mean("Dice per image", np.where(_either_empty(a, b), _both_empty(a, b), values), "higher", seed)
+    return mean_result("Dice per image", np.where(_either_empty(a, b), _both_empty(a, b), values), "higher", seed)
 
 
 def iou(predicted: np.ndarray, true: np.ndarray, *, seed: int = 0) -> MetricResult:
     """Mean over images of |A and B| / |A or B|; arguments, empty masks and errors as in `dice`."""
     a, b = _pair(predicted, true)
     values = compute_iou(_batch(a), _batch(b), ignore_empty=False).numpy()[:, 0]
-    return _mean("IoU per image", np.where(_either_empty(a, b), _both_empty(a, b), values), "higher", seed)
+    return mean_result("IoU per image", np.where(_either_empty(a, b), _both_empty(a, b), values), "higher", seed)
 
 
 def pooled_iou(predicted: np.ndarray, true: np.ndarray, *, seed: int = 0) -> MetricResult:
@@ -58,7 +58,7 @@ def hd95(predicted: np.ndarray, true: np.ndarray, *, spacing: float = 1.0, seed:
         distances = compute_hausdorff_distance(*pairs, include_background=True, percentile=95, spacing=spacing)
         values[measurable] = distances.numpy()[:, 0]
     values[_either_empty(a, b) & ~_both_empty(a, b)] = spacing * float(np.hypot(*a.shape[1:]))
-    return _mean("HD95", values, "lower", seed)
+    return mean_result("HD95", values, "lower", seed)
 
 
 def _pair(predicted: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -80,10 +80,3 @@ def _either_empty(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _both_empty(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return ~(a.any(axis=(1, 2)) | b.any(axis=(1, 2)))
-
-
-def _mean(name: str, values: np.ndarray, direction: str, seed: int) -> MetricResult:
-    low, high = bootstrap(np.mean, values, seed=seed)
-    return MetricResult(
-        name, float(values.mean()), low, high, len(values), direction, details={"values": values.tolist()}
-    )

@@ -35,6 +35,14 @@ class MetricResult:
         return f"{self.name}{source} {interval}, n = {self.n}, {self.direction} is better"
 
 
+def mean_result(name: str, values: np.ndarray, direction: Literal["higher", "lower"], seed: int) -> MetricResult:
+    """The mean of one value per case (n,), with its bootstrap interval; `details["values"]` keeps them all."""
+    low, high = bootstrap(np.mean, values, seed=seed)
+    return MetricResult(
+        name, float(values.mean()), low, high, len(values), direction, details={"values": values.tolist()}
+    )
+
+
 def features_of(name: str, values: np.ndarray) -> np.ndarray:
     """Finite float64 (n, d) with n >= 2, else EvaluationError naming `name`."""
     array = np.asarray(values, dtype=np.float64)

@@ -7,7 +7,7 @@ import torch
 from monai.metrics import SSIMMetric
 
 from skiagraph.errors import EvaluationError
-from skiagraph.evaluation.result import MetricResult, bootstrap
+from skiagraph.evaluation.result import MetricResult, mean_result
 
 WINDOW, SIGMA = 11, 1.5
 
@@ -30,7 +30,4 @@ def ssim(a: np.ndarray, b: np.ndarray, *, data_range: float, seed: int = 0) -> M
     metric = SSIMMetric(spatial_dims=2, data_range=data_range, win_size=WINDOW, kernel_sigma=SIGMA)
     pairs = zip(torch.from_numpy(a)[:, None].split(64), torch.from_numpy(b)[:, None].split(64), strict=True)
     values = torch.cat([metric(x, y) for x, y in pairs]).flatten().numpy()
-    low, high = bootstrap(np.mean, values, seed=seed)
-    return MetricResult(
-        "SSIM", float(values.mean()), low, high, len(values), "higher", details={"values": values.tolist()}
-    )
+    return mean_result("SSIM", values, "higher", seed)

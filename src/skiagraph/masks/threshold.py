@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from skiagraph.errors import MaskError
-from skiagraph.masks.crf import dense_crf, unary_from_labels, unary_from_probabilities
+from skiagraph.masks.crf import DenseCRF, unary_from_labels, unary_from_probabilities
 
 IGNORE = 255
 """Label of pixels that are not sure to be either."""
@@ -57,8 +57,9 @@ def confident_labels(heats: np.ndarray, image: np.ndarray) -> np.ndarray:
         MaskError: maps outside [0, 1], constant, or of another size than the image.
     """
     bounds = [confidence_bounds(heat) for heat in heats]
+    crf = DenseCRF(image)
     strict, lenient = (
-        _smoothed(_argmax(heats, np.array([b[side] for b in bounds])), image, len(heats) + 1) for side in (1, 0)
+        _smoothed(crf, _argmax(heats, np.array([b[side] for b in bounds])), len(heats) + 1) for side in (1, 0)
     )
     labels = np.full(image.shape[:2], IGNORE, np.uint8)
     labels[lenient == 0] = 0
@@ -81,11 +82,11 @@ def threshold_masks(
         bool (H, W) by threshold.
     """
     heat = _checked(heat)
+    crf = DenseCRF(image, bilateral_sxy=80, bilateral_schan=13, bilateral_compat=10)
     masks = {}
     for threshold in thresholds:
         foreground = _recentred(heat, threshold)
-        unary = unary_from_probabilities(np.stack([1 - foreground, foreground]))
-        q = dense_crf(unary, image, bilateral_sxy=80, bilateral_schan=13, bilateral_compat=10)
+        q = crf.infer(unary_from_probabilities(np.stack([1 - foreground, foreground])))
         masks[threshold] = q[1] > q[0]
     return masks
 
@@ -118,8 +119,8 @@ def _argmax(heats: np.ndarray, background: np.ndarray) -> np.ndarray:
     return np.where(margin.max(axis=0) > 0, margin.argmax(axis=0) + 1, 0)
 
 
-def _smoothed(labels: np.ndarray, image: np.ndarray, count: int) -> np.ndarray:
-    return dense_crf(unary_from_labels(labels, count, certainty=0.7), image).argmax(axis=0)
+def _smoothed(crf: DenseCRF, labels: np.ndarray, count: int) -> np.ndarray:
+    return crf.infer(unary_from_labels(labels, count, certainty=0.7)).argmax(axis=0)
 
 
 def _recentred(heat: np.ndarray, threshold: float) -> np.ndarray:

@@ -83,7 +83,11 @@ class JointAttention(nn.Module):
 
     def project(self, hidden_states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each (batch, heads, tokens, dim / heads)."""
-        q, k, v = rearrange(self.to_qkv(hidden_states), "b n (three h d) -> three b h n d", three=3, h=self.heads)
+        return self.split(self.to_qkv(hidden_states))
+
+    def split(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same of what `to_qkv` gave."""
+        q, k, v = rearrange(projected, "b n (three h d) -> three b h n d", three=3, h=self.heads)
         return q, k, v
 
     def merge(self, heads: Tensor) -> Tensor:

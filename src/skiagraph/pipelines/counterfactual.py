@@ -10,8 +10,7 @@ from diffusers import DDIMInverseScheduler, DDIMScheduler
 from scipy import ndimage
 from torch import Generator, Tensor
 
-from skiagraph.attention.capture import middle_layers
-from skiagraph.attention.heatmaps import capture_words, word_spans
+from skiagraph.attention.heatmaps import MIDDLE_LAYERS, capture_words, word_spans
 from skiagraph.attention.regulate import (
     corrected_latents,
     in_window,
@@ -171,7 +170,7 @@ def _localised(
     """Eqs. 7 to 9: latents moved so that the finding's words look into the region, and the score before."""
     denoiser = pipeline.denoiser
     moving = latents.detach().requires_grad_(True)
-    with torch.enable_grad(), capture_words(denoiser, spans, middle_layers(denoiser)) as maps:
+    with torch.enable_grad(), capture_words(denoiser, spans, MIDDLE_LAYERS) as maps:
         denoiser(moving.to(denoiser.dtype), timestep, text.states[-1:], text.mask[-1:])
         found = next(iter(maps.mean().values()))[0]
         score = localisation_score(found.flatten(1), omega_map(roi, tuple(found.shape[-2:])))

@@ -10,8 +10,7 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import Generator
 
-from skiagraph.attention.capture import middle_layers
-from skiagraph.attention.heatmaps import capture_words, word_spans
+from skiagraph.attention.heatmaps import MIDDLE_LAYERS, capture_words, word_spans
 from skiagraph.errors import ModelError
 from skiagraph.models.uvit import UViT2DModel
 from skiagraph.pipelines.text_to_image import TextToImagePipeline, with_words
@@ -23,6 +22,10 @@ CLASS_WORDS: dict[str, tuple[str, ...]] = {
     "heart": ("heart",),
 }
 """Words whose maps make up a class; any other class is its own word, which prompts must then hold."""
+
+
+NOISE = (0.3, 0.75)
+"""Shares of the noise schedule between which words point best: earlier there is no shape yet, later only detail."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ def sample_with_maps(
     steps: int = 30,
     guidance: float = 2.0,
     layers: Sequence[str] | None = None,
+    noise: tuple[float, float] = NOISE,
 ) -> ImagesWithMaps:
     """Generate one image per prompt, and of each class a heat map: the maximum of its words' maps.
 
@@ -54,9 +58,12 @@ def sample_with_maps(
         steps: denoising steps.
         guidance: guidance scale.
         layers: attention layers to read; by default the middle block of a U-ViT, and all cross-attention of a U-Net.
+        noise: average only the steps between these two shares of the noise schedule; (0, 1), all of them, is what
+            DiffuMask and the paper do.
 
     Raises:
-        ModelError: a class whose word a prompt lacks or loses to truncation, or a model without attention to text.
+        ModelError: a class whose word a prompt lacks or loses to truncation, a model without attention to text, or
+            so few steps that none is at such noise.
     """
     words = [CLASS_WORDS.get(name, (name,)) for name in classes]
     named = list(dict.fromkeys(w for name in classes for w in CLASS_WORDS.get(name, ())))
@@ -74,8 +81,10 @@ def sample_with_maps(
         prompts = encoded = [with_words(p, named) for p in prompts]
     spans = word_spans(pipeline.tokenizer, encoded, [flat] * len(encoded), length)
     if layers is None and isinstance(denoiser, UViT2DModel):
-        layers = middle_layers(denoiser)
-    with torch.no_grad(), capture_words(denoiser, spans, layers) as maps:
+        layers = MIDDLE_LAYERS
+    levels = pipeline.scheduler.config.num_train_timesteps
+    window = noise[0] * levels, noise[1] * levels
+    with torch.no_grad(), capture_words(denoiser, spans, layers, timesteps=window) as maps:
         images = _grey(np.asarray(pipeline(list(prompts), **settings).images, np.float32))
     found = maps.combined(images.shape[1:]).clamp(0, 1).cpu().numpy()
     ends = np.cumsum([len(group) for group in words])

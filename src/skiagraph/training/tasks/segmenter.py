@@ -75,9 +75,7 @@ def load_pairs(records: list[Record], recipe: SegmenterRecipe) -> Pairs:
     """Images and label maps of the records with a trusted mask of the recipe's classes."""
     size, fit = recipe.data.image_size, recipe.data.fit
     kept, masks = [], []
-    for record in records:
-        if record.mask is None or not record.mask_trusted:
-            continue
+    for record in masked(records):
         try:
             masks.append(torch.from_numpy(read_mask(record.mask, size, fit=fit, classes=recipe.classes)))
         except DataError:
@@ -88,9 +86,14 @@ def load_pairs(records: list[Record], recipe: SegmenterRecipe) -> Pairs:
     return load_images(kept, size, fit), torch.stack(masks)[:, None]
 
 
+def masked(records: list[Record]) -> list[Record]:
+    """The records with a mask that may be trusted."""
+    return [r for r in records if r.mask is not None and r.mask_trusted]
+
+
 def _taken(records: list[Record], recipe: SegmenterRecipe) -> list[Record]:
     """As many images with a mask of each dataset as `recipe.take` says, drawn by the recipe's seed."""
-    usable = [r for r in records if r.mask is not None and r.mask_trusted]
+    usable = masked(records)
     order = torch.randperm(len(usable), generator=Generator().manual_seed(recipe.seed)).tolist()
     left = {name: recipe.take.get(name, len(usable)) for name in {r.dataset for r in usable}}
     kept = []

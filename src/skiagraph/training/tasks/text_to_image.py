@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
 from torch import Generator, Tensor, nn
 
-from skiagraph.attention.capture import middle_layers, record_text_attention
-from skiagraph.attention.grounding import grounding_loss, pointing_game, threshold_iou, word_maps
+from skiagraph.attention.grounding import grounding_loss, pointing_game, threshold_iou
+from skiagraph.attention.heatmaps import MIDDLE_LAYERS, capture_words, unit_maximum
 from skiagraph.data.anatomy import REGIONS
 from skiagraph.data.captions import Phrase, compose
 from skiagraph.data.datasets import Record
@@ -88,10 +88,10 @@ class TextToImageTask:
             denoising = self._denoising_loss(model, latents, timesteps, prompts, generator)
             return denoising, {"denoising": denoising}
         denoiser = getattr(model, "module", model).denoiser
-        with record_text_attention(denoiser, middle_layers(denoiser)) as recorders:
+        with capture_words(denoiser, prompts.spans, MIDDLE_LAYERS) as captured:
             denoising = self._denoising_loss(model, latents, timesteps, prompts, generator)
-            attention = torch.stack([r.last for r in recorders.values()]).mean(dim=0)
-        grounding = grounding_loss(attention, prompts.spans, _match(regions, attention))
+        maps = torch.stack(list(captured.mean().values())).mean(dim=0)
+        grounding = grounding_loss(maps, _match(regions, maps))
         total = denoising + self.recipe.grounding_weight * grounding
         return total, {"denoising": denoising, "grounding": grounding}
 
@@ -102,15 +102,15 @@ class TextToImageTask:
         captions = [compose(self.val_facts[FULL][i], rng, dropout=0.0) for i in chosen.tolist()]
         generator = Generator().manual_seed(0)
         losses, scores = [], _GroundingScores()
-        with record_text_attention(model.denoiser) as recorders:
-            for number, part in enumerate(chosen.split(32)):
-                prompts = self._prompts(captions[32 * number : 32 * number + len(part)])
-                latents = self._latents(self.val.moments[FULL, part], generator)
-                step = VALIDATION_TIMESTEPS[number % len(VALIDATION_TIMESTEPS)]
-                timesteps = torch.full((len(latents),), step)
+        for number, part in enumerate(chosen.split(32)):
+            prompts = self._prompts(captions[32 * number : 32 * number + len(part)])
+            latents = self._latents(self.val.moments[FULL, part], generator)
+            step = VALIDATION_TIMESTEPS[number % len(VALIDATION_TIMESTEPS)]
+            timesteps = torch.full((len(latents),), step)
+            with capture_words(model.denoiser, prompts.spans) as captured:
                 losses.append(self._denoising_loss(model, latents, timesteps, prompts, generator))
-                regions = phrase_regions(self.val.regions[FULL, part], prompts.region.cpu()).to(self.device)
-                scores.add({n: r.last for n, r in recorders.items()}, prompts, regions, middle_layers(model.denoiser))
+            regions = phrase_regions(self.val.regions[FULL, part], prompts.region.cpu()).to(self.device)
+            scores.add(captured.mean(), prompts, regions)
         return {"val_denoising": float(torch.stack(losses).mean()), **scores.summary()}
 
     def export(self, model: nn.Module, folder: Path) -> None:
@@ -196,12 +196,12 @@ class _GroundingScores:
     def __init__(self) -> None:
         self.values: dict[str, list[Tensor]] = {}
 
-    def add(self, attention: dict[str, Tensor], prompts: PromptBatch, regions: Tensor, middle: list[str]) -> None:
-        maps = {name.split(".attn")[0]: a for name, a in attention.items()}
-        maps["middle"] = torch.stack([attention[name] for name in middle]).mean(dim=0)
-        for layer, a in maps.items():
-            words = word_maps(a, prompts.spans)
-            target = _match(regions, a)
+    def add(self, by_layer: dict[str, Tensor], prompts: PromptBatch, regions: Tensor) -> None:
+        maps = {name.split(".attn")[0]: m for name, m in by_layer.items()}
+        maps["middle"] = torch.stack([by_layer[name] for name in MIDDLE_LAYERS]).mean(dim=0)
+        for layer, of_layer in maps.items():
+            words = unit_maximum(of_layer)
+            target = _match(regions, words)
             hit, iou = pointing_game(words, target).float(), threshold_iou(words, target)
             used = (prompts.spans.sum(dim=-1) > 0) & (target.amax(dim=(-1, -2)) >= 0.5)
             for group, members in _WORD_GROUPS.items():

@@ -1,0 +1,128 @@
+"""What is each step from attention to mask worth? IoU with drawn masks, step by step (arXiv 2503.07209, section 3).
+
+    python benchmarks/mask_steps.py --data DIR -o out/mask-steps                # validation patients
+    python benchmarks/mask_steps.py --data DIR --split test -o out/mask-steps   # the table; nothing was chosen by it
+
+Real radiographs of held-out patients whose drawn mask is surely theirs are noised and given to the denoiser once per
+noise level with a prompt that names both lungs; the maps are averaged over levels as sampling averages them over steps.
+From there on all is as in `skiagraph pairs`: the AffinityNet learns from these very images and maps and sees no drawn
+mask.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import track
+
+from grounding import cases
+from machine import machine
+from skiagraph.attention.heatmaps import MIDDLE_LAYERS, capture_words, word_spans
+from skiagraph.data.masks import LUNG_SIDES
+from skiagraph.engine.pairs import affinity_recipe
+from skiagraph.evaluation import iou, pooled_iou
+from skiagraph.files import write_json
+from skiagraph.masks.refine import BACKGROUND, label_map, refine, walk_heats
+from skiagraph.masks.threshold import THRESHOLDS, confident_labels, threshold_masks
+from skiagraph.models.affinity_net import AffinityNet
+from skiagraph.models.registry import DEFAULT_MODEL
+from skiagraph.pipelines.pairs import NOISE
+from skiagraph.pipelines.text_to_image import TextToImagePipeline
+from skiagraph.training.images import to_model_range
+from skiagraph.training.loop import train
+from skiagraph.training.tasks.affinity import AffinityTask
+
+MIDDLE = THRESHOLDS[len(THRESHOLDS) // 2]
+
+
+def main() -> None:
+    """Make every step's masks, print the table and write results.json and table.md."""
+    args = _arguments()
+    torch.manual_seed(0)
+    pipeline = TextToImagePipeline.load(args.model)
+    pictures, sides, prompts = cases(args.data, [args.split], args.n)
+    heats = _heats(pipeline, pictures, prompts)
+    images, true = (pictures * 255).round().astype(np.uint8), sides.numpy().any(axis=1)
+    rows = []
+    for name, masks in _steps(images, heats, args).items():
+        scores = pooled_iou(masks, true), iou(masks, true)
+        rows.append(
+            {"step": name, "share": float(masks.mean()), "pooled": scores[0].to_dict(), "each": scores[1].to_dict()}
+        )
+    table = _table(rows, float(true.mean()), args.split)
+    print(table)
+    (args.output / "table.md").parent.mkdir(parents=True, exist_ok=True)
+    (args.output / "table.md").write_text(table + "\n", encoding="utf-8")
+    write_json(
+        args.output / "results.json", {"split": args.split, "n": len(images), "machine": machine(), "rows": rows}
+    )
+
+
+@torch.no_grad()
+def _heats(pipeline: TextToImagePipeline, pictures: np.ndarray, prompts: list[str]) -> np.ndarray:
+    """Heat maps of "lung", float32 (n, H, W) in [0, 1]."""
+    latents = pipeline.encode(pictures)
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
+    levels = pipeline.scheduler.config.num_train_timesteps
+    steps = np.linspace(NOISE[0] * levels, NOISE[1] * levels, 5).round().astype(int).tolist()
+    found = []
+    for part in track(torch.arange(len(pictures)).split(16), "maps", transient=True):
+        named = [prompts[i] for i in part]
+        spans = word_spans(pipeline.tokenizer, named, [LUNG_SIDES] * len(part), pipeline.config.prompt_length)
+        text = pipeline.encode_prompts(named)
+        with capture_words(pipeline.denoiser, spans, MIDDLE_LAYERS) as maps:
+            for step in steps:
+                noisy = pipeline.scheduler.add_noise(latents[part], noise[part], torch.full((len(part),), step))
+                pipeline.denoiser(noisy, step, text.states, text.mask)
+        found.append(maps.combined(pictures.shape[1:]).amax(dim=1))
+    return torch.cat(found).clamp(0, 1).numpy()
+
+
+def _steps(images: np.ndarray, heats: np.ndarray, args: argparse.Namespace) -> dict[str, np.ndarray]:
+    """Masks bool (n, H, W) after each step."""
+    labels = [confident_labels(h[None], i) for h, i in zip(heats, track(images, "labels", transient=True), strict=True)]
+    stacks = (torch.from_numpy(np.stack(a))[:, None] for a in (images, labels))
+    recipe = affinity_recipe(args.affinity_steps, seed=0)
+    with tempfile.TemporaryDirectory() as folder:
+        path = train(recipe, AffinityTask(recipe, *stacks), folder)
+        network = AffinityNet.from_pretrained(path, use_safetensors=True).eval()
+    made: dict[str, list[np.ndarray]] = {name: [] for name in ("raw threshold", "+ CRF", "affinity walk", "full")}
+    for image, heat in zip(track(images, "masks", transient=True), heats, strict=True):
+        with torch.no_grad():
+            features = network(to_model_range(torch.from_numpy(image)[None, None]))[0]
+        made["raw threshold"].append(heat > MIDDLE)
+        made["+ CRF"].append(threshold_masks(heat, image, (MIDDLE,))[MIDDLE])
+        made["affinity walk"].append(label_map(walk_heats(heat[None], features), BACKGROUND) > 0)
+        made["full"].append(refine(heat[None], image, features).labels > 0)
+    return {name: np.stack(masks) for name, masks in made.items()}
+
+
+def _table(rows: list[dict], true_share: float, split: str) -> str:
+    lines = [
+        f"| masks of {rows[0]['each']['n']} {split} images | share of the picture ({true_share:.2f} drawn) | "
+        "IoU pooled | IoU per image |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for row in rows:
+        cells = [f"{r['value']:.3f} ({r['low']:.3f} to {r['high']:.3f})" for r in (row["pooled"], row["each"])]
+        lines.append(f"| {row['step']} | {row['share']:.2f} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="folder of the dataset folders; default $SKIAGRAPH_DATA")
+    parser.add_argument("-o", "--output", type=Path, default=Path("out/mask-steps"))
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--split", choices=("val", "test"), default="val")
+    parser.add_argument("--n", type=int, default=60)
+    parser.add_argument("--affinity-steps", type=int, default=300)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
