@@ -24,6 +24,9 @@ from skiagraph.pipelines.counterfactual import EditSettings, edit_image, with_ch
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 
 SEGMENTER = "lung-segmenter"
+MARGIN = 0.04
+"""Share of the picture's side by which the place of a finding is grown: lung masks end where an opacity begins."""
+
 SMALLEST_LUNG = 0.015
 """Share of the picture below which what was found is not a lung."""
 
@@ -64,13 +67,13 @@ def edit(config: EditConfig, output: Path) -> dict[str, Any]:
     radiograph = read_radiograph(config.image)
     if radiograph.view == "LATERAL":
         raise ImageError(f"{config.image} is a lateral view; the model and its organ masks know frontal views only")
-    target, source, finding = _prompts(config)
+    target, source, finding = edit_prompts(config.to, config.source)
     pipeline = TextToImagePipeline.load(config.model)
     side = pipeline.image_side
     small = square(radiograph.pixels, side, fit="pad")
     regions = find_regions(small)
     own = _roi_file(config.roi, radiograph) if config.roi else None
-    roi = roi_of(finding, regions) if own is None else square(own.astype(np.float32), side) >= 0.5
+    roi = roi_of(finding, regions, MARGIN) if own is None else square(own.astype(np.float32), side) >= 0.5
     full_roi = own if own is not None else _back(roi.astype(np.float32), radiograph) >= 0.5
     anatomy = regions["lungs"] | regions["heart"]
     manifest = _manifest(config, radiograph, target, source)
@@ -119,22 +122,25 @@ def find_regions(image: np.ndarray) -> Regions:
     return regions_of(right, left)
 
 
-def _prompts(config: EditConfig) -> tuple[str, str, Finding]:
-    """(target, source, the finding that the edit is about), both in the model's words.
+def edit_prompts(to: str, source: str = "") -> tuple[str, str, Finding]:
+    """(target, source, the finding that the edit is about), prompts in the model's words, of two reports.
 
     What the source says of view, age and sex holds for the target too, unless it says otherwise.
+
+    Raises:
+        ReportError: neither names a finding.
     """
-    to = parse_report(config.to)
-    was = parse_report(config.source) if config.source.strip() else Report()
-    wanted = [f for f in to.findings if f.present] or [f for f in was.findings if f.present]
+    wished = parse_report(to)
+    was = parse_report(source) if source.strip() else Report()
+    wanted = [f for f in wished.findings if f.present] or [f for f in was.findings if f.present]
     if not wanted:
         raise ReportError(
-            f"neither {config.to!r} nor --from names a finding; say what to add, or in --from what to take away"
+            f"neither {to!r} nor --from {source!r} names a finding; say what to add, or in --from what to take away"
         )
-    kept = {name: getattr(to, name) or getattr(was, name) for name in ("view", "age_group", "sex")}
-    if not any(f.present for f in to.findings):
-        to = replace(to, normal=True)
-    return report_prompt(replace(to, **kept)), report_prompt(was) if was != Report() else "", wanted[0]
+    kept = {name: getattr(wished, name) or getattr(was, name) for name in ("view", "age_group", "sex")}
+    if not any(f.present for f in wished.findings):
+        wished = replace(wished, normal=True)
+    return report_prompt(replace(wished, **kept)), report_prompt(was) if was != Report() else "", wanted[0]
 
 
 def _back(field: np.ndarray, radiograph: Radiograph) -> np.ndarray:
