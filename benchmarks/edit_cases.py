@@ -81,7 +81,12 @@ def prepare(case: Case, side: int) -> Prepared | None:
     except DataError:
         return None
     return Prepared(
-        image, target, source, [target.split(". ")[0]], roi_of(finding, regions, MARGIN), regions["lungs"] | regions["heart"]
+        image,
+        target,
+        source,
+        [target.split(". ")[0]],
+        roi_of(finding, regions, MARGIN),
+        regions["lungs"] | regions["heart"],
     )
 
 

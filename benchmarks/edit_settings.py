@@ -73,13 +73,13 @@ def _scores(classifier, known: list[tuple[Case, Prepared]], after: np.ndarray) -
     sign = np.array([1 if c.added else -1 for c, _ in known])
     towards = sign * np.array([now[c.finding][i] - was[c.finding][i] for i, (c, _) in enumerate(known)])
     inside = [np.abs(a - p.image)[p.roi].mean() for a, (_, p) in zip(after, known, strict=True)]
-    darker = [(a - p.image)[p.roi].mean() for a, (_, p) in zip(after, known, strict=True)]
+    denser = np.array([(a - p.image)[p.roi].mean() for a, (_, p) in zip(after, known, strict=True)])
     low, high = bootstrap(np.mean, towards)
     return {
         "towards": float(towards.mean()), "low": low, "high": high, "add": float(towards[sign > 0].mean()),
         "remove": float(towards[sign < 0].mean()), "right_way": float((towards > 0).mean()),
-        "inside": float(np.mean(inside)), "denser_add": float(np.mean([d for d, s in zip(darker, sign) if s > 0])),
-        "denser_remove": float(np.mean([d for d, s in zip(darker, sign) if s < 0])),
+        "inside": float(np.mean(inside)), "denser_add": float(np.mean(denser[sign > 0])),
+        "denser_remove": float(np.mean(denser[sign < 0])),
         "ssim": ssim(before, after, data_range=1.0).value,
     }  # fmt: skip
 

@@ -68,12 +68,14 @@ def regulated(model: nn.Module, regulation: Regulation) -> Iterator[Regulation]:
     Raises:
         ModelError: a model without attention to text, an unknown gate, or a batch of another size.
     """
-    if regulation is not None and regulation.gate not in GATES:
+    if regulation.gate not in GATES:
         raise ModelError(f"gate {regulation.gate!r} must be one of {', '.join(GATES)}")
     joint = isinstance(model, UViT2DModel)
     before = dict(model.attn_processors) if hasattr(model, "attn_processors") else {}
     if not joint and not any(n.endswith("attn2.processor") for n in before):
-        raise ModelError(f"{type(model).__name__} has no attention to text to steer; a U-ViT or a conditional U-Net has")
+        raise ModelError(
+            f"{type(model).__name__} has no attention to text to steer; a U-ViT or a conditional U-Net has"
+        )
     steerer = _Steerer(regulation)
     with nullcontext({}) if joint else feature_sizes(model) as sizes:
         if joint:
@@ -120,7 +122,9 @@ class _Steerer:
         if r.floor < 1 and r.organs is not None and r.organs.any():
             out = out + amplification(query, key, value, _at(r.organs, text, rows, tokens, query), 1 - gate, -1, mask)
         if r.amplify and r.eta:
-            out = out + amplification(query, key, value, _at(r.pathology, text, rows, tokens, query), omega, r.eta, mask)
+            out = out + amplification(
+                query, key, value, _at(r.pathology, text, rows, tokens, query), omega, r.eta, mask
+            )
         return out
 
     def _maps(self, size: tuple[int, int], like: Tensor) -> tuple[Tensor, Tensor]:

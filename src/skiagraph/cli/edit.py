@@ -18,8 +18,11 @@ def run(
     source: Annotated[str, typer.Option("--from", help="What it shows now; needed to take a finding away.")] = "",
     strength: Annotated[float, typer.Option(min=0.01, max=1, help="How far the picture may move.")] = 0.6,
     roi: Annotated[
-        Path | None, typer.Option(help="Mask picture of where, instead of the place the words name.")
+        Path | None, typer.Option(help="Mask picture or DICOM SEG of where, instead of the place the words name.")
     ] = None,
+    organs: Annotated[
+        str, typer.Option(help="Who finds the organs: shipped, torchxrayvision, cxas, or a DICOM SEG file.")
+    ] = "shipped",
     progression: Annotated[int, typer.Option(min=1, help="Pictures from little to full strength.")] = 1,
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 50,
     guidance: Annotated[float, typer.Option(min=0, help="Guidance scale; 1 switches it off.")] = 4.0,
@@ -33,7 +36,7 @@ def run(
     settings = EditSettings(strength=strength, steps=steps, guidance=guidance)
     config = EditConfig(
         image=str(image), to=to, source=source, progression=progression, roi=None if roi is None else str(roi),
-        model=model, seed=seed, settings=settings,
+        organs=organs, model=model, seed=seed, settings=settings,
     )  # fmt: skip
     frames = edit(config, output)["frames"]
     outside = max(row["largest_change_outside"] for row in frames)

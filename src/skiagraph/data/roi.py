@@ -19,8 +19,8 @@ ZONE_OF = {"effusion": "lower"}
 def region_names(finding: Finding) -> list[str]:
     """Names of the regions (`skiagraph.data.anatomy.REGIONS`) that a finding speaks of; their union is its place.
 
-    A zone without a side is that zone on both; neither is both lungs; a large effusion of one side is that lung; a finding
-    of `ORGANS` is that organ.
+    A zone without a side is that zone on both; neither is both lungs; a large effusion of one side is that lung; a
+    finding of `ORGANS` is that organ.
     """
     if finding.name in ORGANS:
         return [ORGANS[finding.name]]

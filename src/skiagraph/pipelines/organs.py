@@ -1,4 +1,4 @@
-"""Where a radiograph's organs are: one interface for the shipped segmenter, a file of masks, and other people's networks.
+"""Where a radiograph's organs are: one interface for the shipped segmenter and other people's networks.
 
 A provider takes a float image (H, W) in [0, 1] and gives bool masks (H, W) by name, at least "right lung" and
 "left lung" (the patient's sides). `complete_regions` adds the zones, and an estimate of the heart where it has none.
@@ -62,7 +62,7 @@ def torchxrayvision_organs(image: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def cxas_organs(image: np.ndarray) -> dict[str, np.ndarray]:
-    """Lungs and heart from CXAS (Seibold et al. 2022, arXiv 2210.07416), which fetches its weights on first use.
+    """Lungs and heart from CXAS (Seibold et al., BMVC 2022), which fetches its weights on first use.
 
     Raises:
         ModelError: cxas is not installed.
@@ -100,7 +100,7 @@ def complete_regions(organs: Mapping[str, np.ndarray]) -> Regions:
 def check_lungs(right: np.ndarray, left: np.ndarray) -> None:
     """Raise DataError unless two masks can be a frontal radiograph's lungs: sizes, sides and heights of both.
 
-    A segmenter finds something in any picture. The right lung lies on the left of the picture, at the left one's height.
+    A segmenter finds something in any picture. The right lung lies left in the picture, at the left one's height.
     """
     shares = right.mean(), left.mean()
     low, high = LUNG_SHARE
@@ -145,4 +145,6 @@ def _imported(module: str, package: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        raise ModelError(f"{package} is not installed ({error}); `pip install {package}`, or use other masks") from error
+        raise ModelError(
+            f"{package} is not installed ({error}); `pip install {package}`, or use other masks"
+        ) from error
