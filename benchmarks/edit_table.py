@@ -37,7 +37,7 @@ from skiagraph.pipelines.baselines import (
     outside_result,
     pie,
 )
-from skiagraph.pipelines.counterfactual import Edit, EditSettings, edit_image
+from skiagraph.pipelines.counterfactual import Edit, EditSettings, edit_image, with_change
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 
 ABLATIONS = {
@@ -45,6 +45,9 @@ ABLATIONS = {
     "without all three": {"floor": 1.0, "eta": 0.0, "alpha": 0.0}, "noise start": {"start": "noise"},
 }  # fmt: skip
 """Rows of our own method: the defaults with these settings."""
+
+DENSER = 0.1
+"""Of the control `_denser`: about the mean change of the other rows."""
 
 Editor = Callable[[Case, Prepared], Edit]
 
@@ -78,11 +81,18 @@ def _editors(pipeline: TextToImagePipeline, args: argparse.Namespace) -> dict[st
 
     editors = {name: ours(edit_image, replace(settings, **changes)) for name, changes in ABLATIONS.items()}
     editors |= {"blended inpainting": ours(blended_inpainting, settings), "PIE": ours(pie, settings)}
+    editors["region denser or clearer"] = _denser
     if args.instruction:
         editors["instruction"] = ours(instruction_edit, settings, load_instruction_pipeline(args.instruction))
     for name, folder in args.folder:
         editors[name] = partial(_from_folder, Path(folder))
     return editors
+
+
+def _denser(case: Case, given: Prepared) -> Edit:
+    """A control without any knowledge: the region made denser, or clearer where a finding is to go."""
+    change = np.full(given.image.shape, DENSER if case.added else -DENSER, np.float32)
+    return Edit(with_change(given.image, change, given.roi, EditSettings().feather), change)
 
 
 def _from_folder(folder: Path, case: Case, given: Prepared) -> Edit:

@@ -14,7 +14,7 @@ import tiny
 from dicom_seg import segmentation
 from skiagraph.data.anatomy import regions_of
 from skiagraph.data.images import read_radiograph
-from skiagraph.engine.edit import EditConfig, edit
+from skiagraph.engine.edit import MARGIN, EditConfig, edit
 from skiagraph.errors import DataError, ImageError, MaskError, ReportError
 from skiagraph.pipelines.counterfactual import EditSettings
 
@@ -142,7 +142,7 @@ def test_organs_come_from_a_dicom_seg_file(picture, tiny_model, tmp_path, monkey
     after, before = (read_radiograph(p).pixels for p in (tmp_path / "o/after-1.png", picture))
     changed = np.abs(after - before) > 1 / 255
     rows, columns = np.nonzero(changed)
-    margin = 0.04 * 128 + 2
+    margin = MARGIN * 128 + 2
     assert columns.min() >= 75 - margin
     assert rows.min() >= 70 - margin, "an effusion lies at the lung's base"
     segmentation(tmp_path / "small.dcm", {"right lung": right[:50], "left lung": left[:50]})

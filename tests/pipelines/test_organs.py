@@ -54,7 +54,16 @@ def test_the_shipped_segmenter_keeps_the_largest_piece(monkeypatch):
     assert found.shape == (2, SIDE, SIDE)
     assert np.array_equal(found[1], right + 2 * left)
     monkeypatch.setattr(organs, "load_component", lambda name: network)
+    monkeypatch.setattr(organs, "SUREST", 0.0)
     assert np.array_equal(shipped_organs(IMAGE)["left lung"], left)
+    monkeypatch.setattr(organs, "SUREST", 1.0)
+    with pytest.raises(DataError, match="for sure"):
+        shipped_organs(IMAGE)
+
+
+def test_the_shipped_segmenter_does_not_find_lungs_in_noise():
+    with pytest.raises(DataError, match="frontal chest radiograph"):
+        shipped_organs(np.random.default_rng(0).random((256, 256)).astype(np.float32))
 
 
 def test_regions_are_completed_and_given_ones_kept():

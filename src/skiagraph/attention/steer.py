@@ -145,11 +145,15 @@ class _RegulatedJointAttnProcessor:
     def __call__(self, attn: JointAttention, states: Tensor, mask: Tensor | None, layout: TokenLayout) -> Tensor:
         rows = conditional_rows(len(states), len(self.steer.regulation.pathology))
         q, k, v = attn.project(states)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).clone()
-        out[rows, :, layout.image_slice] = self.steer(
-            q[rows, :, layout.image_slice], k[rows], v[rows], _additive(mask, rows, states.dtype),
-            (layout.height, layout.width), layout.image_slice, layout.text_slice,
+        first = layout.image_slice.start
+        words = _attention(q[:, :, :first], k, v, mask, rows)
+        pixels = self.steer(
+            q[rows, :, first:], k[rows], v[rows], _additive(mask, rows, states.dtype), (layout.height, layout.width),
+            layout.image_slice, layout.text_slice,
         )  # fmt: skip
+        out = torch.cat([words, pixels], dim=2)
+        if rows.start:
+            out = torch.cat([_attention(q, k, v, mask, slice(0, rows.start)), out])
         return attn.merge(out)
 
 
@@ -170,10 +174,17 @@ class _RegulatedAttnProcessor:
         q, k = project_cross(attn, hidden_states, source)
         v = split_heads(attn, attn.to_v(source))
         mask = head_mask(attn, attention_mask, len(source), source.shape[1])
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).clone()
         size = size_of_layer(self.sizes, self.name)
-        out[rows] = self.steer(q[rows], k[rows], v[rows], None if mask is None else mask[rows], size, pixels, text)
+        out = self.steer(q[rows], k[rows], v[rows], None if mask is None else mask[rows], size, pixels, text)
+        if rows.start:
+            out = torch.cat([_attention(q, k, v, mask, slice(0, rows.start)), out])
         return attn.to_out[1](attn.to_out[0](out.transpose(1, 2).flatten(2)))
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, rows: slice) -> Tensor:
+    """Plain attention of some rows of a batch."""
+    mask = None if mask is None else mask[rows]
+    return F.scaled_dot_product_attention(query[rows], key[rows], value[rows], attn_mask=mask)
 
 
 def _at(marked: Tensor, text: slice, rows: int, tokens: int, like: Tensor) -> Tensor:

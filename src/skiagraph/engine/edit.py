@@ -24,7 +24,7 @@ from skiagraph.pipelines.counterfactual import Edit, EditSettings, edit_image, w
 from skiagraph.pipelines.organs import PROVIDERS, complete_regions
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 
-MARGIN = 0.04
+MARGIN = 0.06
 """Share of the picture's side by which the place of a finding is grown: lung masks end where an opacity begins."""
 
 

@@ -59,10 +59,10 @@ class EditSettings:
     """
 
     start: str = "inversion"
-    strength: float = 0.6
+    strength: float = 0.7
     steps: int = 50
-    guidance: float = 4.0
-    against: str = "nothing"
+    guidance: float = 5.0
+    against: str = "source"
     eta: float = 1.5
     window: float = 0.4
     late: bool = False
@@ -71,7 +71,7 @@ class EditSettings:
     floor: float = 0.5
     gate: str = "keys"
     renormalise: bool = True
-    feather: float = 8.0
+    feather: float = 16.0
 
 
 @dataclass(frozen=True)
