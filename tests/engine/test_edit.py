@@ -50,7 +50,7 @@ def test_an_edit_keeps_size_and_everything_outside(picture, tiny_model, tmp_path
     manifest = edit(config(picture, tiny_model, source="PA view. Adult.", progression=2), out)
     assert manifest == json.loads((out / "manifest.json").read_text())
     assert manifest["target"] == "left pleural effusion. PA view. adult"
-    assert manifest["source"] == "PA view. adult"
+    assert manifest["source"] == "normal chest. clear lungs. PA view. adult"
     before = read_radiograph(picture).pixels
     assert [row["strength"] for row in manifest["frames"]] == [0.25, 0.5]
     for row in manifest["frames"]:

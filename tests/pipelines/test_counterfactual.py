@@ -10,7 +10,7 @@ import tiny
 from skiagraph.errors import MaskError, ModelError
 from skiagraph.pipelines.counterfactual import EditSettings, edit_image, fade
 
-FAST = {"steps": 4}
+FAST = {"steps": 4, "strength": 0.6}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_any_schedulers_configuration_can_be_inverted(case):
         {"renormalise": False},
         {"gate": "queries"},
         {"late": True},
-        {"against": "source"},
+        {"against": "nothing"},
     ],
 )
 def test_every_part_of_the_regulation_has_its_effect(case, change):
@@ -91,6 +91,7 @@ def test_fade_is_zero_outside_and_one_inside():
     weight = fade(roi, 6)
     assert not weight[~roi].any()
     assert weight[20, 20] == 1
+    assert fade(roi, 100).max() == 1
     assert (np.diff(weight[20, :20]) >= 0).all()
 
 

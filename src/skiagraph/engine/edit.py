@@ -111,7 +111,8 @@ def find_regions(image: np.ndarray, organs: str = "shipped") -> Regions:
 def edit_prompts(to: str, source: str = "") -> tuple[str, str, Finding]:
     """(target, source, the finding that the edit is about), prompts in the model's words, of two reports.
 
-    What the source says of view, age and sex holds for the target too, unless it says otherwise.
+    What the source says of view, age and sex holds for the target too, unless it says otherwise. A source that names no
+    finding is taken for a normal chest, which is what an added finding leads away from.
 
     Raises:
         ReportError: neither names a finding.
@@ -124,9 +125,8 @@ def edit_prompts(to: str, source: str = "") -> tuple[str, str, Finding]:
             f"neither {to!r} nor --from {source!r} names a finding; say what to add, or in --from what to take away"
         )
     kept = {name: getattr(wished, name) or getattr(was, name) for name in ("view", "age_group", "sex")}
-    if not any(f.present for f in wished.findings):
-        wished = replace(wished, normal=True)
-    return report_prompt(replace(wished, **kept)), report_prompt(was) if was != Report() else "", wanted[0]
+    wished, was = (r if r.present() else replace(r, normal=True) for r in (wished, was))
+    return report_prompt(replace(wished, **kept)), report_prompt(was), wanted[0]
 
 
 def _regions(organs: str, small: np.ndarray, radiograph: Radiograph) -> Regions:

@@ -59,9 +59,9 @@ class EditSettings:
     """
 
     start: str = "inversion"
-    strength: float = 0.7
+    strength: float = 0.8
     steps: int = 50
-    guidance: float = 5.0
+    guidance: float = 7.5
     against: str = "source"
     eta: float = 1.5
     window: float = 0.4
@@ -71,7 +71,7 @@ class EditSettings:
     floor: float = 0.5
     gate: str = "keys"
     renormalise: bool = True
-    feather: float = 16.0
+    feather: float = 10.0
 
 
 @dataclass(frozen=True)
@@ -138,11 +138,12 @@ def edit_image(
         anatomy, roi, _marked(spans), _marked(organs), eta=s.eta, floor=s.floor, gate=s.gate, renormalise=s.renormalise
     )
     latents, scores, moved = path[0], [], []
+    early = sum(in_window(index, len(timesteps), s.window) for index in range(len(timesteps)))
     with regulated(pipeline.denoiser, steering):
         for index, timestep in enumerate(timesteps):
             steering.amplify = in_window(index, len(timesteps), s.window, literal=s.late)
-            if s.alpha and in_window(index, len(timesteps), s.window):
-                alpha = step_size(index, max(1, round(s.window * len(timesteps))), s.alpha)
+            if s.alpha and index < early:
+                alpha = step_size(index, early, s.alpha)
                 latents, score, ratio = _localised(pipeline, latents, timestep, wanted, spans, roi, alpha, s.relative)
                 scores.append(score)
                 moved.append(ratio)
@@ -160,9 +161,12 @@ def with_change(image: np.ndarray, change: np.ndarray, roi: np.ndarray, feather:
 
 
 def fade(roi: np.ndarray, width: float) -> np.ndarray:
-    """Weight of an edit, float32 (H, W): 0 outside the region, rising smoothly to 1 `width` pixels inside it."""
+    """Weight of an edit, float32 (H, W): 0 outside the region, rising smoothly to 1 `width` pixels inside it.
+
+    In a region narrower than that, it rises to 1 at the innermost pixel.
+    """
     depth = ndimage.distance_transform_edt(roi)
-    ramp = np.clip(depth / max(width, 1e-6), 0, 1)
+    ramp = np.clip(depth / max(min(width, depth.max()), 1e-6), 0, 1)
     return (0.5 - 0.5 * np.cos(np.pi * ramp)).astype(np.float32)
 
 
