@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from edit_cases import Case, Prepared, cases, prepare
 from machine import machine
 from skiagraph.data.images import SYNTHETIC_TEXT, write_png
 from skiagraph.engine.contact_sheet import write_contact_sheet
+from skiagraph.engine.manifest import config_hash
 from skiagraph.evaluation import bootstrap, ssim
 from skiagraph.evaluation.features import EXTRACTOR, classify
 from skiagraph.files import write_json
@@ -50,9 +51,10 @@ def main() -> None:
 
 def _row(pipeline: TextToImagePipeline, classifier, known: list, changes: list[str], output: Path) -> dict:
     settings = replace(EditSettings(), **dict(_parsed(c) for c in changes))
-    folder = output / (",".join(changes) or "defaults")
+    name = ",".join(changes) or "defaults"
+    folder = output / f"{name}-{config_hash(asdict(settings))[:6]}"  # the defaults themselves may change
     moved, began, made = [], time.perf_counter(), 0
-    for case, given in track(known, folder.name, transient=True):
+    for case, given in track(known, name, transient=True):
         if not (folder / case.name).is_file():
             result = edit_image(pipeline, given.image, **given.arguments(), settings=settings, seed=SEED)
             moved += result.moved
@@ -61,9 +63,7 @@ def _row(pipeline: TextToImagePipeline, classifier, known: list, changes: list[s
     seconds = (time.perf_counter() - began) / max(1, made)
     after = np.stack([np.asarray(Image.open(folder / c.name), np.float32) / 255 for c, _ in known])
     _sheet(folder / "sheet.png", known, after)
-    return {"row": folder.name, "seconds": seconds, "moved": float(np.mean(moved or [0]))} | _scores(
-        classifier, known, after
-    )
+    return {"row": name, "seconds": seconds, "moved": float(np.mean(moved or [0]))} | _scores(classifier, known, after)
 
 
 def _scores(classifier, known: list[tuple[Case, Prepared]], after: np.ndarray) -> dict:

@@ -67,8 +67,7 @@ def test_most_pictures_without_lungs_are_refused():
         try:
             shipped_organs(rng.random((256, 256)).astype(np.float32))
         except DataError as error:
-            assert "frontal chest radiograph" in str(error)
-            refused += 1
+            refused += "frontal chest radiograph" in str(error)
     assert refused >= 6
 
 
