@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,20 +11,11 @@ from diffusers import DDIMInverseScheduler, DDIMScheduler
 from scipy import ndimage
 from torch import Generator, Tensor
 
-from skiagraph.attention.capture import middle_layers
-from skiagraph.attention.heatmaps import capture_words, word_spans
-from skiagraph.attention.regulate import (
-    corrected_latents,
-    in_window,
-    localisation_loss,
-    localisation_score,
-    omega_map,
-    step_size,
-)
+from skiagraph.attention.heatmaps import word_spans
+from skiagraph.attention.regulate import in_window, step_size
 from skiagraph.attention.steer import Regulation, regulated
 from skiagraph.errors import MaskError, ModelError
-from skiagraph.models.text import TextStates
-from skiagraph.models.uvit import UViT2DModel
+from skiagraph.pipelines.localise import localised
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 
 ANATOMY_WORDS = ("right", "left", "upper", "mid", "lower", "zone", "lung", "lungs", "heart")
@@ -147,7 +137,7 @@ def edit_image(
             steering.amplify = in_window(index, len(timesteps), s.window, literal=s.late)
             if s.alpha and index < early:
                 alpha = step_size(index, early, s.alpha)
-                latents, score, ratio = _localised(pipeline, latents, timestep, wanted, spans, roi, alpha, s.relative)
+                latents, score, ratio = localised(pipeline, latents, timestep, wanted, spans, roi, alpha, s.relative)
                 scores.append(score)
                 moved.append(ratio)
             with torch.no_grad():
@@ -227,48 +217,6 @@ def _path(
             latents = inverse.step(predicted, timestep, latents, return_dict=False)[0]
             path.append(latents)
     return path[::-1]
-
-
-class _Read(Exception):
-    """Every layer whose maps are wanted has been passed."""
-
-
-def _localised(
-    pipeline: TextToImagePipeline, latents: Tensor, timestep: Tensor, text: TextStates, spans: Tensor, roi: np.ndarray,
-    alpha: float, relative: bool,
-) -> tuple[Tensor, float, float]:  # fmt: skip
-    """Eqs. 7 to 9: latents moved so that the finding's words look into the region, the score before, and how far."""
-    moving = latents.detach().requires_grad_(True)
-    with torch.enable_grad():
-        maps = _word_maps(pipeline, moving, timestep, text, spans)
-        scores = [localisation_score(m.flatten(1), omega_map(roi, tuple(m.shape[-2:]))) for m in maps]
-        score = torch.stack(scores).mean(dim=0)
-        (gradient,) = torch.autograd.grad(localisation_loss(score), moving)
-    length, unit = latents.norm(), gradient.norm().clamp_min(1e-12)
-    if relative:
-        alpha = alpha * float(length / unit)
-    return corrected_latents(latents, gradient, alpha), float(score.detach().mean()), alpha * float(unit / length)
-
-
-def _word_maps(
-    pipeline: TextToImagePipeline, latents: Tensor, timestep: Tensor, text: TextStates, spans: Tensor
-) -> list[Tensor]:
-    """Maps (words, h, w) of the layers that point, with gradient; a U-ViT is run no further than the last of them."""
-    denoiser = pipeline.denoiser
-    layers = middle_layers(denoiser) if isinstance(denoiser, UViT2DModel) else None
-
-    def stop(*_: object) -> None:
-        raise _Read
-
-    last = None if layers is None else denoiser.get_submodule(layers[-1].removesuffix(".processor"))
-    handle = None if last is None else last.register_forward_hook(stop)
-    try:
-        with capture_words(denoiser, spans, layers) as maps, suppress(_Read):
-            pipeline.predict_guided(latents, timestep, text, 1.0)
-    finally:
-        if handle is not None:
-            handle.remove()
-    return [found[0] for found in maps.mean().values()]
 
 
 def _marked(spans: Tensor) -> Tensor:
