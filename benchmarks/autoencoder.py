@@ -2,7 +2,7 @@
 
     python benchmarks/autoencoder.py --data DIR -o out/autoencoder
 
-Radiographs of held-out patients. Reconstructions: by the first k coefficients of the Karhunen-Loeve transform alone, and
+Radiographs of held-out patients. Reconstructions: by the first coefficients of the Karhunen-Loeve transform alone, and
 by the whole autoencoder. Restoration: latents with noise of a known strength are decoded (and encoded again), or given
 to the denoiser at the step with that noise, with the prompt of the image's labels; errors count as they do in pixels.
 """

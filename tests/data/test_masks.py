@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skiagraph.data.masks import LUNG_SIDES, read_mask
-from skiagraph.errors import DataError
+from dicom_seg import segmentation
+from skiagraph.data.masks import LUNG_SIDES, read_mask, read_region, read_segments
+from skiagraph.errors import DataError, MaskError
 
 
 def saved(tmp_path, values):
@@ -45,3 +46,29 @@ def test_faults_are_named(tmp_path, lungs):
     (tmp_path / "m.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match="cannot be read"):
         read_mask(tmp_path / "m.png", 60, fit="crop", classes=["a"])
+
+
+def test_segments_of_a_dicom_file(tmp_path):
+    rng = np.random.default_rng(0)
+    lung, heart = rng.random((2, 33, 41)) > 0.5
+    segmentation(tmp_path / "s.dcm", {"Left Lung": lung, "heart": heart})
+    found = read_segments(tmp_path / "s.dcm")
+    assert list(found) == ["left lung", "heart"]
+    assert np.array_equal(found["left lung"], lung)
+    assert np.array_equal(found["heart"], heart)
+    assert np.array_equal(read_region(tmp_path / "s.dcm", (33, 41)), lung | heart)
+    with pytest.raises(MaskError, match="both need one size"):
+        read_region(tmp_path / "s.dcm", (41, 33))
+    (tmp_path / "s.dcm").write_bytes((tmp_path / "s.dcm").read_bytes()[:400])
+    with pytest.raises(MaskError, match="not a readable DICOM SEG"):
+        read_segments(tmp_path / "s.dcm")
+
+
+def test_regions_of_pictures(tmp_path):
+    mask = np.zeros((20, 30), np.uint8)
+    Image.fromarray(mask).save(tmp_path / "m.png")
+    with pytest.raises(MaskError, match="is empty"):
+        read_region(tmp_path / "m.png", (20, 30))
+    mask[4:8, 5:9] = 1
+    Image.fromarray(mask).save(tmp_path / "m.png")
+    assert np.array_equal(read_region(tmp_path / "m.png", (20, 30)), mask > 0)

@@ -9,10 +9,12 @@ from PIL import Image
 
 import phantoms
 import skiagraph.engine.edit as job
+import skiagraph.pipelines.organs as organs
 import tiny
+from dicom_seg import segmentation
 from skiagraph.data.anatomy import regions_of
 from skiagraph.data.images import read_radiograph
-from skiagraph.engine.edit import EditConfig, edit
+from skiagraph.engine.edit import MARGIN, EditConfig, edit
 from skiagraph.errors import DataError, ImageError, MaskError, ReportError
 from skiagraph.pipelines.counterfactual import EditSettings
 
@@ -25,7 +27,7 @@ def picture(tmp_path, monkeypatch):
     pixels, mask = phantoms.thorax(np.random.default_rng(0), side=128)
     Image.fromarray(pixels[8:120]).save(tmp_path / "x.png")
 
-    def regions(image):
+    def regions(image, organs):
         lungs = np.zeros((128, 128), bool)
         lungs[8:120] = mask[8:120] > 0
         lungs = lungs[::2, ::2]
@@ -48,7 +50,7 @@ def test_an_edit_keeps_size_and_everything_outside(picture, tiny_model, tmp_path
     manifest = edit(config(picture, tiny_model, source="PA view. Adult.", progression=2), out)
     assert manifest == json.loads((out / "manifest.json").read_text())
     assert manifest["target"] == "left pleural effusion. PA view. adult"
-    assert manifest["source"] == "PA view. adult"
+    assert manifest["source"] == "normal chest. clear lungs. PA view. adult"
     before = read_radiograph(picture).pixels
     assert [row["strength"] for row in manifest["frames"]] == [0.25, 0.5]
     for row in manifest["frames"]:
@@ -81,8 +83,16 @@ def test_a_mask_file_takes_the_place_of_words(picture, tiny_model, tmp_path):
 
 def test_what_cannot_be_edited_is_named_and_nothing_is_written(picture, tiny_model, tmp_path, monkeypatch):
     out = tmp_path / "o"
-    with pytest.raises(ReportError, match="names a finding"):
-        edit(config(picture, tiny_model, to="PA view."), out)
+    for words in ("PA view.", "Hello there.", "No pneumothorax."):
+        with pytest.raises(ReportError, match="names a finding"):
+            edit(config(picture, tiny_model, to=words), out)
+    with pytest.raises(ReportError, match="empty"):
+        edit(config(picture, tiny_model, to=" "), out)
+    with pytest.raises(ImageError, match="lateral view"):
+        edit(config(picture, tiny_model, source="Lateral view of the chest."), out)
+    Image.fromarray(np.zeros((112, 128), np.uint8)).save(tmp_path / "m.png")
+    with pytest.raises(MaskError, match="is empty"):
+        edit(config(picture, tiny_model, roi=str(tmp_path / "m.png")), out)
     Image.fromarray(np.ones((8, 8), np.uint8)).save(tmp_path / "m.png")
     with pytest.raises(MaskError, match="both need one size"):
         edit(config(picture, tiny_model, roi=str(tmp_path / "m.png")), out)
@@ -96,7 +106,7 @@ def test_what_cannot_be_edited_is_named_and_nothing_is_written(picture, tiny_mod
     monkeypatch.undo()
     blind = tiny.lung_segmenter()
     blind.segment = lambda images: torch.zeros(1, *images.shape[-2:], dtype=torch.uint8)
-    monkeypatch.setattr(job, "load_component", lambda name: blind)
+    monkeypatch.setattr(organs, "load_component", lambda name: blind)
     with pytest.raises(DataError, match="no two lungs"):
         edit(config(picture, tiny_model), out)
     assert not out.exists()
@@ -107,3 +117,37 @@ def test_lateral_views_are_refused(picture, tiny_model, tmp_path, monkeypatch):
     monkeypatch.setattr(job, "read_radiograph", lambda path: job.replace(whole(path), view="LATERAL"))
     with pytest.raises(ImageError, match="lateral"):
         edit(config(picture, tiny_model), tmp_path / "o")
+
+
+@pytest.mark.parametrize(("height", "width"), [(131, 97), (61, 203)])
+def test_odd_sizes_come_back_as_they_were(picture, tiny_model, tmp_path, height, width):
+    pixels = np.array(Image.open(picture).resize((width, height)))
+    Image.fromarray(pixels).save(tmp_path / "odd.png")
+    mask = np.zeros((height, width), np.uint8)
+    mask[height // 4 : height // 2, width // 4 : width // 2] = 255
+    Image.fromarray(mask).save(tmp_path / "m.png")
+    edit(config(tmp_path / "odd.png", tiny_model, roi=str(tmp_path / "m.png")), tmp_path / "o")
+    changed = np.abs(read_radiograph(tmp_path / "o/after-1.png").pixels - pixels / 255) > 1e-6
+    assert changed.shape == (height, width)
+    assert changed.any()
+    assert not changed[mask == 0].any()
+
+
+def test_organs_come_from_a_dicom_seg_file(picture, tiny_model, tmp_path, monkeypatch):
+    monkeypatch.undo()
+    right, left = np.zeros((2, 112, 128), bool)
+    right[30:90, 15:50] = left[30:90, 75:115] = True
+    segmentation(tmp_path / "seg.dcm", {"Right lung": right, "Left Lung": left})
+    edit(config(picture, tiny_model, organs=str(tmp_path / "seg.dcm")), tmp_path / "o")
+    after, before = (read_radiograph(p).pixels for p in (tmp_path / "o/after-1.png", picture))
+    changed = np.abs(after - before) > 1 / 255
+    rows, columns = np.nonzero(changed)
+    margin = MARGIN * 128 + 2
+    assert columns.min() >= 75 - margin
+    assert rows.min() >= 70 - margin, "an effusion lies at the lung's base"
+    segmentation(tmp_path / "small.dcm", {"right lung": right[:50], "left lung": left[:50]})
+    with pytest.raises(MaskError, match="both need one size"):
+        edit(config(picture, tiny_model, organs=str(tmp_path / "small.dcm")), tmp_path / "p")
+    with pytest.raises(DataError, match="no organs 'magic'; known: shipped"):
+        edit(config(picture, tiny_model, organs="magic"), tmp_path / "p")
+    assert not (tmp_path / "p").exists()

@@ -155,7 +155,7 @@ def capture_words(
     chosen = [n for n in seeing if layers is None or any(n.startswith(layer) for layer in layers)]
     if not chosen or (layers is not None and not all(any(n.startswith(p) for n in seeing) for p in layers)):
         raise ModelError(f"no such attention layers: {list(layers or ())}; the model has {seeing}")
-    sizes = nullcontext({}) if isinstance(model, UViT2DModel) else _feature_sizes(model)
+    sizes = nullcontext({}) if isinstance(model, UViT2DModel) else feature_sizes(model)
     reader = _JointReader if isinstance(model, UViT2DModel) else _CrossReader
     with sizes as known, _listening(model, maps, timesteps):
         readers = {n: reader(before[n], n, maps, known) for n in chosen}
@@ -181,10 +181,44 @@ def _listening(model: nn.Module, maps: WordMaps, timesteps: tuple[float, float] 
         handle.remove()
 
 
-def _conditional(rows: int, spans: Tensor) -> slice:
-    if rows not in (len(spans), 2 * len(spans)):
-        raise ModelError(f"a batch of {rows} images for the words of {len(spans)} prompts; give words for every prompt")
-    return slice(rows - len(spans), rows)
+def conditional_rows(rows: int, prompts: int) -> slice:
+    """Rows of a batch that see the prompts: all, or the second half where classifier-free guidance doubled them.
+
+    Raises:
+        ModelError: a batch of another size.
+    """
+    if rows not in (prompts, 2 * prompts):
+        raise ModelError(f"a batch of {rows} images for the words of {prompts} prompts; give words for every prompt")
+    return slice(rows - prompts, rows)
+
+
+def project_cross(attn: Attention, hidden_states: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
+    """Queries and keys (batch, heads, tokens, d) of a diffusers attention layer, `source` (batch, tokens, dim)."""
+    key = attn.to_k(attn.norm_encoder_hidden_states(source) if attn.norm_cross else source)
+    return normed_heads(attn, attn.to_q(hidden_states), key)
+
+
+def normed_heads(attn: Attention, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+    """Queries and keys as projected, (batch, tokens, heads * d), by head and normed as the layer does."""
+    query, key = (split_heads(attn, x) for x in (query, key))
+    return (query if attn.norm_q is None else attn.norm_q(query)), (key if attn.norm_k is None else attn.norm_k(key))
+
+
+def split_heads(attn: Attention, states: Tensor) -> Tensor:
+    """(batch, tokens, heads * d) as (batch, heads, tokens, d)."""
+    return states.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+
+
+def head_mask(attn: Attention, mask: Tensor | None, rows: int, tokens: int) -> Tensor | None:
+    """A U-Net's additive mask in the shape of fused attention, (rows, heads, 1, tokens)."""
+    if mask is None:
+        return None
+    return attn.prepare_attention_mask(mask, tokens, rows).unflatten(0, (rows, attn.heads))
+
+
+def size_of_layer(known: dict[str, tuple[int, int]], name: str) -> tuple[int, int]:
+    """(h, w) that the attention layer `name` works at, from `feature_sizes`."""
+    return next(size for prefix, size in known.items() if name.startswith(prefix))
 
 
 class _JointReader:
@@ -196,7 +230,7 @@ class _JointReader:
     def __call__(self, attn: JointAttention, states: Tensor, mask: Tensor | None, layout: TokenLayout) -> Tensor:
         if not self.maps.listening:
             return self.inner(attn, states, mask, layout)
-        rows = _conditional(len(states), self.maps.spans)
+        rows = conditional_rows(len(states), len(self.maps.spans))
         with _outputs_of(attn.to_qkv) as heard:
             attended = self.inner(attn, states, mask, layout)
         query, key, _ = attn.split(heard[0][rows])
@@ -220,19 +254,13 @@ class _CrossReader:
     ) -> Tensor:  # fmt: skip
         if not self.maps.listening:
             return self.inner(attn, hidden_states, encoder_hidden_states, attention_mask, *args, **kwargs)
-        rows = _conditional(len(hidden_states), self.maps.spans)
+        rows = conditional_rows(len(hidden_states), len(self.maps.spans))
         with _outputs_of(attn.to_q, attn.to_k) as heard:
             attended = self.inner(attn, hidden_states, encoder_hidden_states, attention_mask, *args, **kwargs)
-        query, key = (x[rows].unflatten(-1, (attn.heads, -1)).transpose(1, 2) for x in heard)
-        query = query if attn.norm_q is None else attn.norm_q(query)
-        key = key if attn.norm_k is None else attn.norm_k(key)
-        mask = attention_mask
-        if mask is not None:
-            mask = attn.prepare_attention_mask(mask, key.shape[2], len(hidden_states))
-            mask = mask.unflatten(0, (len(hidden_states), attn.heads))[rows]
-        height, width = next(size for prefix, size in self.known.items() if self.name.startswith(prefix))
-        found = word_attention(query, key, self.maps.spans.to(query.device), mask)
-        self.maps.add(self.name, found.unflatten(-1, (height, width)))
+        query, key = normed_heads(attn, *(x[rows] for x in heard))
+        mask = head_mask(attn, attention_mask, len(hidden_states), key.shape[2])
+        found = word_attention(query, key, self.maps.spans.to(query.device), None if mask is None else mask[rows])
+        self.maps.add(self.name, found.unflatten(-1, size_of_layer(self.known, self.name)))
         return attended
 
 
@@ -249,7 +277,7 @@ def _outputs_of(*modules: nn.Module) -> Iterator[list[Tensor]]:
 
 
 @contextmanager
-def _feature_sizes(model: nn.Module) -> Iterator[dict[str, tuple[int, int]]]:
+def feature_sizes(model: nn.Module) -> Iterator[dict[str, tuple[int, int]]]:
     """(h, w) of what each spatial transformer of a U-Net is working on, by the name of its layers."""
     sizes: dict[str, tuple[int, int]] = {}
     handles = []

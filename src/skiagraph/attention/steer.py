@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
-from skiagraph.attention.regulate import amplification, gated_attention, omega_map, soft_gate
+from skiagraph.attention.heatmaps import (
+    conditional_rows,
+    feature_sizes,
+    head_mask,
+    project_cross,
+    size_of_layer,
+    split_heads,
+)
+from skiagraph.attention.regulate import amplification, gate_queries, gated_attention, omega_map, soft_gate
 from skiagraph.errors import ModelError
 from skiagraph.models.uvit import JointAttention, TokenLayout, UViT2DModel
+
+GATES = ("keys", "queries", "both")
+"""What Eq. 5's gate is on: pixels that are looked at, pixels that look, or both."""
 
 
 @dataclass
@@ -23,76 +35,164 @@ class Regulation:
     anatomy: bool (H, W), the organs that are to hold still (M_anat).
     roi: bool (H, W), where the finding is to be (M_ROI).
     pathology: (batch, tokens), 1 at the finding's tokens.
+    organs: (batch, tokens), 1 at tokens that name anatomy, which Eq. 5 gates too; none where None.
     eta: strength of Eq. 6; 0 switches it off.
     floor: weight of attention to what lies outside the anatomy (Eq. 5); 1 switches the gate off.
-    renormalise: whether gated weights sum to one again.
+    gate: one of `GATES`.
+    renormalise: whether weights gated by key sum to one again.
     amplify: Eq. 6 is applied only while this is set: the early window.
     """
 
     anatomy: np.ndarray
     roi: np.ndarray
     pathology: Tensor
+    organs: Tensor | None = None
     eta: float = 1.5
     floor: float = 0.5
+    gate: str = "keys"
     renormalise: bool = True
     amplify: bool = True
 
 
 @contextmanager
 def regulated(model: nn.Module, regulation: Regulation) -> Iterator[Regulation]:
-    """Steer every attention layer of a U-ViT for the length of the block; change the yielded object to switch windows.
+    """Steer every attention layer for the length of the block; change the yielded object to switch windows.
 
     Batches of as many rows as `regulation.pathology` are taken as conditional; of twice as many the second half is.
 
+    Args:
+        model: a `UViT2DModel`, or a diffusers U-Net with cross-attention: Eq. 5 on its `attn1` and on what its `attn2`
+            takes from organs' tokens, Eq. 6 on its `attn2`.
+        regulation: what to do.
+
     Raises:
-        ModelError: a model that is not a U-ViT.
+        ModelError: a model without attention to text, an unknown gate, or a batch of another size.
     """
-    if not isinstance(model, UViT2DModel):
-        raise ModelError(f"{type(model).__name__} is not a UViT2DModel; only those can be steered")
-    before = model.attn_processors
-    model.set_attn_processor(_RegulatedJointAttnProcessor(regulation))
-    try:
-        yield regulation
-    finally:
-        model.set_attn_processor(before)
+    if regulation.gate not in GATES:
+        raise ModelError(f"gate {regulation.gate!r} must be one of {', '.join(GATES)}")
+    joint = isinstance(model, UViT2DModel)
+    before = dict(model.attn_processors) if hasattr(model, "attn_processors") else {}
+    if not joint and not any(n.endswith("attn2.processor") for n in before):
+        raise ModelError(
+            f"{type(model).__name__} has no attention to text to steer; a U-ViT or a conditional U-Net has"
+        )
+    steerer = _Steerer(regulation)
+    with nullcontext({}) if joint else feature_sizes(model) as sizes:
+        if joint:
+            processors = dict.fromkeys(before, _RegulatedJointAttnProcessor(steerer))
+        else:
+            steered = [n for n in before if n.endswith(("attn1.processor", "attn2.processor"))]
+            processors = {n: _RegulatedAttnProcessor(steerer, n, sizes) for n in steered}
+        model.set_attn_processor({**before, **processors})
+        try:
+            yield regulation
+        finally:
+            model.set_attn_processor(before)
 
 
-class _RegulatedJointAttnProcessor:
-    """Eqs. 5 and 6 on what image tokens take from image tokens and from the finding's tokens."""
+class _Steerer:
+    """Eqs. 5 and 6 on what pixels take from pixels, organs' tokens and the finding's tokens, whatever the network."""
 
     def __init__(self, regulation: Regulation) -> None:
         self.regulation = regulation
         self.maps: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
-    def __call__(self, attn: JointAttention, states: Tensor, mask: Tensor | None, layout: TokenLayout) -> Tensor:
-        r = self.regulation
-        q, k, v = attn.project(states)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        rows = slice(len(states) - len(r.pathology), len(states))
-        image, keys, values = q[rows, :, layout.image_slice], k[rows], v[rows]
-        bias = _additive(mask, rows, states.dtype)
-        anatomy, omega = self._maps(layout, states)
-        steered = out[rows, :, layout.image_slice]
-        if r.floor < 1:
-            gate = states.new_ones(k.shape[2])
-            gate[layout.image_slice] = soft_gate(anatomy, r.floor)
-            steered = gated_attention(image, keys, values, gate, renormalise=r.renormalise, attention_mask=bias)
-        if r.amplify and r.eta:
-            tokens = states.new_zeros(len(r.pathology), k.shape[2])
-            tokens[:, layout.text_slice] = r.pathology[:, : layout.text].to(states)
-            steered = steered + amplification(image, keys, values, tokens, omega, r.eta, bias)
-        out = out.clone()
-        out[rows, :, layout.image_slice] = steered
-        return attn.merge(out)
+    def __call__(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, size: tuple[int, int],
+        pixels: slice | None, text: slice | None,
+    ) -> Tensor:  # fmt: skip
+        """Attention of the conditional rows' pixels (batch, heads, pixels, d), regulated.
 
-    def _maps(self, layout: TokenLayout, states: Tensor) -> tuple[Tensor, Tensor]:
+        `pixels` and `text` say where among the keys these lie, None for not at all; `size` is (h, w) of the pixels.
+        """
+        r, rows, tokens = self.regulation, len(query), key.shape[2]
+        anatomy, omega = self._maps(size, query)
+        gate = soft_gate(anatomy, r.floor)
+        gated = pixels is not None and r.floor < 1
+        if gated and r.gate != "queries":
+            keys = query.new_ones(tokens)
+            keys[pixels] = gate
+            out = gated_attention(query, key, value, keys, renormalise=r.renormalise, attention_mask=mask)
+        else:
+            out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        if gated and r.gate != "keys":
+            out = gate_queries(out, gate)
+        if text is None:
+            return out
+        if r.floor < 1 and r.organs is not None and r.organs.any():
+            out = out + amplification(query, key, value, _at(r.organs, text, rows, tokens, query), 1 - gate, -1, mask)
+        if r.amplify and r.eta:
+            out = out + amplification(
+                query, key, value, _at(r.pathology, text, rows, tokens, query), omega, r.eta, mask
+            )
+        return out
+
+    def _maps(self, size: tuple[int, int], like: Tensor) -> tuple[Tensor, Tensor]:
         """(M_anat, Omega) at the layer's resolution, (pixels,) each."""
-        size = (layout.height, layout.width)
         if size not in self.maps:
             anatomy = torch.from_numpy(self.regulation.anatomy.astype(np.float32))[None]
             small = F.adaptive_avg_pool2d(anatomy, size).flatten()
-            self.maps[size] = small.to(states), omega_map(self.regulation.roi, size).to(states)
+            self.maps[size] = small.to(like), omega_map(self.regulation.roi, size).to(like)
         return self.maps[size]
+
+
+class _RegulatedJointAttnProcessor:
+    """A U-ViT's joint attention, in which pixels and words are keys of one softmax."""
+
+    def __init__(self, steer: _Steerer) -> None:
+        self.steer = steer
+
+    def __call__(self, attn: JointAttention, states: Tensor, mask: Tensor | None, layout: TokenLayout) -> Tensor:
+        rows = conditional_rows(len(states), len(self.steer.regulation.pathology))
+        q, k, v = attn.project(states)
+        first = layout.image_slice.start
+        words = _attention(q[:, :, :first], k, v, mask, rows)
+        pixels = self.steer(
+            q[rows, :, first:], k[rows], v[rows], _additive(mask, rows, states.dtype), (layout.height, layout.width),
+            layout.image_slice, layout.text_slice,
+        )  # fmt: skip
+        out = torch.cat([words, pixels], dim=2)
+        if rows.start:
+            out = torch.cat([_attention(q, k, v, mask, slice(0, rows.start)), out])
+        return attn.merge(out)
+
+
+class _RegulatedAttnProcessor:
+    """A U-Net transformer's self-attention (keys are pixels) or cross-attention (keys are words)."""
+
+    def __init__(self, steer: _Steerer, name: str, sizes: dict[str, tuple[int, int]]) -> None:
+        self.steer, self.name, self.sizes = steer, name, sizes
+
+    def __call__(
+        self, attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None, temb: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        rows = conditional_rows(len(hidden_states), len(self.steer.regulation.pathology))
+        everything = slice(None)
+        pixels, text = (everything, None) if encoder_hidden_states is None else (None, everything)
+        source = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        q, k = project_cross(attn, hidden_states, source)
+        v = split_heads(attn, attn.to_v(source))
+        mask = head_mask(attn, attention_mask, len(source), source.shape[1])
+        size = size_of_layer(self.sizes, self.name)
+        out = self.steer(q[rows], k[rows], v[rows], None if mask is None else mask[rows], size, pixels, text)
+        if rows.start:
+            out = torch.cat([_attention(q, k, v, mask, slice(0, rows.start)), out])
+        return attn.to_out[1](attn.to_out[0](out.transpose(1, 2).flatten(2)))
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, rows: slice) -> Tensor:
+    """Plain attention of some rows of a batch."""
+    mask = None if mask is None else mask[rows]
+    return F.scaled_dot_product_attention(query[rows], key[rows], value[rows], attn_mask=mask)
+
+
+def _at(marked: Tensor, text: slice, rows: int, tokens: int, like: Tensor) -> Tensor:
+    """Marks of text tokens (batch, text) as marks of all keys, (batch, tokens)."""
+    everywhere = like.new_zeros(rows, tokens)
+    span = everywhere[:, text]
+    span[:] = marked[:, : span.shape[1]]
+    return everywhere
 
 
 def _additive(mask: Tensor | None, rows: slice, dtype: torch.dtype) -> Tensor | None:

@@ -16,13 +16,16 @@ def run(
     output: Output,
     to: Annotated[str, typer.Option(help="What the picture is to show, such as 'left lower lobe consolidation'.")],
     source: Annotated[str, typer.Option("--from", help="What it shows now; needed to take a finding away.")] = "",
-    strength: Annotated[float, typer.Option(min=0.01, max=1, help="How far the picture may move.")] = 0.6,
+    strength: Annotated[float | None, typer.Option(min=0.01, max=1, help="How far the picture may move.")] = None,
     roi: Annotated[
-        Path | None, typer.Option(help="Mask picture of where, instead of the place the words name.")
+        Path | None, typer.Option(help="Mask picture or DICOM SEG of where, instead of the place the words name.")
     ] = None,
+    organs: Annotated[
+        str, typer.Option(help="Who finds the organs: shipped, torchxrayvision, cxas, or a DICOM SEG file.")
+    ] = "shipped",
     progression: Annotated[int, typer.Option(min=1, help="Pictures from little to full strength.")] = 1,
-    steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 50,
-    guidance: Annotated[float, typer.Option(min=0, help="Guidance scale; 1 switches it off.")] = 4.0,
+    steps: Annotated[int | None, typer.Option(min=1, max=1000, help="Denoising steps.")] = None,
+    guidance: Annotated[float | None, typer.Option(min=0, help="Guidance scale; 1 switches it off.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     model: Model = DEFAULT_MODEL,
 ) -> None:
@@ -30,10 +33,11 @@ def run(
     from skiagraph.engine.edit import EditConfig, edit
     from skiagraph.pipelines.counterfactual import EditSettings
 
-    settings = EditSettings(strength=strength, steps=steps, guidance=guidance)
+    given = {"strength": strength, "steps": steps, "guidance": guidance}
+    settings = EditSettings(**{name: value for name, value in given.items() if value is not None})
     config = EditConfig(
         image=str(image), to=to, source=source, progression=progression, roi=None if roi is None else str(roi),
-        model=model, seed=seed, settings=settings,
+        organs=organs, model=model, seed=seed, settings=settings,
     )  # fmt: skip
     frames = edit(config, output)["frames"]
     outside = max(row["largest_change_outside"] for row in frames)

@@ -44,7 +44,7 @@ def read_radiograph(path: str | Path) -> Radiograph:
     if not path.is_file():
         raise ImageError(f"image {path} does not exist or is a folder; give the path of a PNG, JPEG or DICOM file")
     view = None
-    if _is_dicom(path):
+    if is_dicom(path):
         pixels, view = _read_dicom(path)
     else:
         pixels = _read_picture(path)
@@ -134,7 +134,8 @@ def _grey(colours: np.ndarray, path: Path) -> np.ndarray:
     return colours.mean(axis=-1)
 
 
-def _is_dicom(path: Path) -> bool:
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM: by its content, or by its name where the preamble is missing."""
     with open(path, "rb") as stream:
         return stream.read(132)[128:] == b"DICM" or path.suffix.lower() in (".dcm", ".dicom")
 

@@ -1,4 +1,4 @@
-"""Reading masks as label maps."""
+"""Reading masks: label maps, regions and the segments of DICOM SEG files."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pydicom
 from PIL import Image, UnidentifiedImageError
+from pydicom.errors import InvalidDicomError
 
 from skiagraph.data.anatomy import split_lungs
-from skiagraph.data.images import square
-from skiagraph.errors import DataError
+from skiagraph.data.images import is_dicom, square
+from skiagraph.errors import DataError, MaskError
 
 LUNG_SIDES = ("right lung", "left lung")
 
@@ -47,6 +49,57 @@ def read_mask(path: str | Path, size: int, *, fit: str, classes: Sequence[str]) 
         raise DataError(f"mask {path} has two values, which cannot be {len(classes)} classes; store labels 1, 2, ...")
     right, left = split_lungs(mask)
     return right.astype(np.uint8) + 2 * left.astype(np.uint8)
+
+
+def read_region(path: str | Path, shape: tuple[int, int]) -> np.ndarray:
+    """A region bool (H, W): what is not black in a picture, or all segments of a DICOM SEG file together.
+
+    Args:
+        path: of the mask.
+        shape: (H, W) of the image it belongs to.
+
+    Raises:
+        MaskError: unreadable, another size than the image, or empty.
+    """
+    try:
+        mask = np.logical_or.reduce(list(read_segments(path).values())) if is_dicom(Path(path)) else _picture(path)
+    except (OSError, UnidentifiedImageError) as error:
+        raise MaskError(f"region {path} cannot be read ({error}); give a mask picture or a DICOM SEG file") from error
+    if mask.shape != shape:
+        raise MaskError(f"region {path} is {mask.shape}, the image {shape}; both need one size")
+    if not mask.any():
+        raise MaskError(f"region {path} is empty; mark the place that may change")
+    return mask
+
+
+def read_segments(path: str | Path) -> dict[str, np.ndarray]:
+    """Segments of a DICOM SEG file by label in lower case, bool (H, W) each; frames of one segment are united.
+
+    Raises:
+        MaskError: not a readable DICOM SEG file, or one without segments.
+    """
+    try:
+        dataset = pydicom.dcmread(path)
+        labels = {int(s.SegmentNumber): str(s.SegmentLabel).lower() for s in dataset.SegmentSequence}
+        frames = dataset.pixel_array
+        frames = frames[None] if frames.ndim == 2 else frames
+        numbers = [
+            int(g.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+            for g in dataset.PerFrameFunctionalGroupsSequence
+        ]
+        found: dict[str, np.ndarray] = {}
+        for number, frame in zip(numbers, frames, strict=True):
+            found[labels[number]] = (frame > 0) | found.get(labels[number], False)
+    except (OSError, InvalidDicomError, AttributeError, KeyError, ValueError, NotImplementedError) as error:
+        raise MaskError(f"{path} is not a readable DICOM SEG file ({' '.join(str(error).split())[:200]})") from error
+    if not found:
+        raise MaskError(f"DICOM SEG {path} has no segments")
+    return found
+
+
+def _picture(path: str | Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.array(picture.convert("L")) > 0
 
 
 def _placed(mask: np.ndarray, size: int, fit: str) -> np.ndarray:

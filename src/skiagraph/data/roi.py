@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import ndimage
 
 from skiagraph.data.anatomy import SIDES, Regions
 from skiagraph.data.reports import Finding
@@ -18,22 +19,24 @@ ZONE_OF = {"effusion": "lower"}
 def region_names(finding: Finding) -> list[str]:
     """Names of the regions (`skiagraph.data.anatomy.REGIONS`) that a finding speaks of; their union is its place.
 
-    A zone without a side is that zone on both; neither is both lungs; a finding of `ORGANS` is that organ.
+    A zone without a side is that zone on both; neither is both lungs; a large effusion of one side is that lung; a
+    finding of `ORGANS` is that organ.
     """
     if finding.name in ORGANS:
         return [ORGANS[finding.name]]
     sides = (finding.side,) if finding.side in SIDES else SIDES
-    default = ZONE_OF.get(finding.name)
+    default = None if finding.severity == "large" else ZONE_OF.get(finding.name)
     zones = finding.zones or ((default,) if default and finding.side in SIDES else ())
     return [f"{side} {zone} zone" for side in sides for zone in zones] or [f"{side} lung" for side in sides]
 
 
-def roi_of(finding: Finding, regions: Regions) -> np.ndarray:
+def roi_of(finding: Finding, regions: Regions, margin: float = 0.0) -> np.ndarray:
     """Where a finding lies, bool (H, W).
 
     Args:
         finding: from a parsed report.
         regions: masks by name, as `skiagraph.data.anatomy.regions_of` gives them.
+        margin: share of the picture's side by which the region is grown.
 
     Raises:
         DataError: the regions lack one that is needed, or it is empty.
@@ -45,4 +48,4 @@ def roi_of(finding: Finding, regions: Regions) -> np.ndarray:
     roi = np.logical_or.reduce([regions[n] for n in names])
     if not roi.any():
         raise DataError(f"the region of {finding.name} ({', '.join(names)}) is empty in this picture")
-    return roi
+    return ndimage.distance_transform_edt(~roi) <= margin * max(roi.shape)

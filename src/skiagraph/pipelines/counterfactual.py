@@ -2,54 +2,69 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers import DDIMInverseScheduler, DDIMScheduler
 from scipy import ndimage
 from torch import Generator, Tensor
 
-from skiagraph.attention.heatmaps import MIDDLE_LAYERS, capture_words, word_spans
-from skiagraph.attention.regulate import (
-    corrected_latents,
-    in_window,
-    localisation_loss,
-    localisation_score,
-    omega_map,
-    step_size,
-)
+from skiagraph.attention.heatmaps import word_spans
+from skiagraph.attention.regulate import in_window, step_size
 from skiagraph.attention.steer import Regulation, regulated
 from skiagraph.errors import MaskError, ModelError
-from skiagraph.models.text import TextStates
+from skiagraph.pipelines.localise import localised
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
+
+ANATOMY_WORDS = ("right", "left", "upper", "mid", "lower", "zone", "lung", "lungs", "heart")
+"""Words whose tokens Eq. 5 takes for anatomy."""
+
+NOISE_SCHEDULE = (
+    "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type",
+    "rescale_betas_zero_snr",
+)  # fmt: skip
+"""What a scheduler's configuration says of the noise a model was trained with."""
 
 
 @dataclass(frozen=True)
 class EditSettings:
-    """How an edit is made; the paper's values where it has them.
+    """How an edit is made. Where the paper can be read in two ways, its other reading can be chosen.
+
+    Defaults come from `benchmarks/edit_settings.py` on validation radiographs.
 
     start: "inversion" runs DDIM backwards from the image, "noise" adds noise to it (Eq. 2).
     strength: share of the schedule that is run, in (0, 1]; 1 starts from Eq. 2's z_T, which keeps almost nothing.
+    steps: of the whole schedule.
     guidance: guidance scale.
+    against: what guidance leads away from: "source", the prompt of the image as it is, or "nothing", the empty one.
     eta: Eq. 6, amplification of attention to the finding's words inside the region.
     window: mu, the share of steps that Eqs. 6 and 9 act in.
+    late: that share is the last one, as Eq. 6 is printed, not the first, as the text says.
     alpha: Eq. 9's first step size.
+    relative: alpha is the step's length over that of the latents, not the gradient's factor, as printed: such steps are
+        less than a thousandth of the latents' length and change nothing that can be seen.
     floor: Eq. 5, weight left to attention outside the organs; 1 switches the gate off.
-    renormalise: Eq. 5, whether gated weights sum to one again.
+    gate: Eq. 5, on "keys", "queries" or "both".
+    renormalise: Eq. 5, whether weights gated by key sum to one again.
     feather: pixels over which the edit fades in from the region's border inwards.
     """
 
     start: str = "inversion"
-    strength: float = 0.6
+    strength: float = 0.8
     steps: int = 50
-    guidance: float = 4.0
+    guidance: float = 7.5
+    against: str = "source"
     eta: float = 1.5
     window: float = 0.4
+    late: bool = False
     alpha: float = 0.05
+    relative: bool = True
     floor: float = 0.5
+    gate: str = "keys"
     renormalise: bool = True
-    feather: float = 8.0
+    feather: float = 10.0
 
 
 @dataclass(frozen=True)
@@ -59,11 +74,13 @@ class Edit:
     image: float32 (H, W) in [0, 1].
     change: float32 (H, W), what the denoiser would add everywhere; `image` has it faded in inside the region.
     scores: Eq. 7 before each step of Eq. 9, in [0, 1].
+    moved: length of each step of Eq. 9 over that of the latents.
     """
 
     image: np.ndarray
     change: np.ndarray
-    scores: list[float]
+    scores: list[float] = field(default_factory=list)
+    moved: list[float] = field(default_factory=list)
 
 
 def edit_image(
@@ -84,7 +101,7 @@ def edit_image(
     decoded, is added to the image inside the region: fine texture that no autoencoder keeps stays as it was.
 
     Args:
-        pipeline: with a U-ViT denoiser.
+        pipeline: with a U-ViT or a diffusers U-Net for denoiser.
         image: float (H, W) in [0, 1], the model's size.
         target: prompt in the text encoder's words.
         source: prompt of the image as it is, in the same words.
@@ -99,36 +116,36 @@ def edit_image(
         ModelError: words that are not in the target, or settings out of range.
     """
     s = settings or EditSettings()
-    _check(image, roi, anatomy, s)
-    # The inverse scheduler does not know every spacing of steps; both must use the same one.
-    scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False, timestep_spacing="leading")
-    scheduler.set_timesteps(s.steps)
-    timesteps = scheduler.timesteps[s.steps - max(1, round(s.strength * s.steps)) :]
-    length = pipeline.config.prompt_length
-    spans = word_spans(pipeline.tokenizer, [target], [words], length)
+    check_edit(image, roi, anatomy, s)
+    scheduler, timesteps = sampler(pipeline, s)
     original = pipeline.encode(image[None])
     path = _path(pipeline, original, source, scheduler, timesteps, s, seed)
-    inside = torch.nn.functional.adaptive_avg_pool2d(
-        torch.from_numpy(roi.astype(np.float32))[None, None], original.shape[-2:]
-    ).clamp(0, 1)
-    text = pipeline.encode_prompts(["", target])
+    inside = latent_mask(roi, original)
+    text = pipeline.encode_prompts([source if s.against == "source" else "", target])
+    wanted = pipeline.encode_prompts([target])
+    length = pipeline.config.prompt_length
+    spans = word_spans(pipeline.tokenizer, [target], [words], length)
+    named = [w for w in ANATOMY_WORDS if w in target.lower().replace(".", " ").split()]
+    organs = word_spans(pipeline.tokenizer, [target], [named], length) if named else torch.zeros_like(spans)
     steering = Regulation(
-        anatomy, roi, (spans.sum(dim=1) > 0).float(), eta=s.eta, floor=s.floor, renormalise=s.renormalise
+        anatomy, roi, _marked(spans), _marked(organs), eta=s.eta, floor=s.floor, gate=s.gate, renormalise=s.renormalise
     )
-    latents, scores = path[0], []
+    latents, scores, moved = path[0], [], []
+    early = sum(in_window(index, len(timesteps), s.window) for index in range(len(timesteps)))
     with regulated(pipeline.denoiser, steering):
         for index, timestep in enumerate(timesteps):
-            early = in_window(index, len(timesteps), s.window)
-            steering.amplify = early
-            if early and s.alpha:
-                latents, score = _localised(pipeline, latents, timestep, text, spans, roi, index, len(timesteps), s)
+            steering.amplify = in_window(index, len(timesteps), s.window, literal=s.late)
+            if s.alpha and index < early:
+                alpha = step_size(index, early, s.alpha)
+                latents, score, ratio = localised(pipeline, latents, timestep, wanted, spans, roi, alpha, s.relative)
                 scores.append(score)
+                moved.append(ratio)
             with torch.no_grad():
                 predicted = pipeline.predict_guided(latents, timestep, text, s.guidance)
                 latents = scheduler.step(predicted, timestep, latents, return_dict=False)[0]
             latents = inside * latents + (1 - inside) * path[index + 1]
     change = pipeline.decode(latents)[0] - pipeline.decode(path[-1])[0]
-    return Edit(with_change(image, change, roi, s.feather), change, scores)
+    return Edit(with_change(image, change, roi, s.feather), change, scores, moved)
 
 
 def with_change(image: np.ndarray, change: np.ndarray, roi: np.ndarray, feather: float) -> np.ndarray:
@@ -137,10 +154,49 @@ def with_change(image: np.ndarray, change: np.ndarray, roi: np.ndarray, feather:
 
 
 def fade(roi: np.ndarray, width: float) -> np.ndarray:
-    """Weight of an edit, float32 (H, W): 0 outside the region, rising smoothly to 1 `width` pixels inside it."""
+    """Weight of an edit, float32 (H, W): 0 outside the region, rising smoothly to 1 `width` pixels inside it.
+
+    In a region narrower than that, it rises to 1 at the innermost pixel.
+    """
     depth = ndimage.distance_transform_edt(roi)
-    ramp = np.clip(depth / max(width, 1e-6), 0, 1)
+    ramp = np.clip(depth / max(min(width, depth.max()), 1e-6), 0, 1)
     return (0.5 - 0.5 * np.cos(np.pi * ramp)).astype(np.float32)
+
+
+def sampler(pipeline: TextToImagePipeline, s: EditSettings) -> tuple[DDIMScheduler, Tensor]:
+    """DDIM on the model's noise schedule, and the timesteps that the strength leaves, from the noisiest."""
+    known = {k: v for k, v in pipeline.scheduler.config.items() if k in NOISE_SCHEDULE}
+    # The inverse scheduler does not know every spacing of steps; both must use the same one.
+    scheduler = DDIMScheduler(**known, clip_sample=False, timestep_spacing="leading")
+    scheduler.set_timesteps(s.steps)
+    return scheduler, scheduler.timesteps[s.steps - max(1, round(s.strength * s.steps)) :]
+
+
+def latent_mask(roi: np.ndarray, latents: Tensor) -> Tensor:
+    """1 at latent pixels that a region bool (H, W) touches, float32 (1, 1, h, w).
+
+    Those on its border change too: with a share of them held back in every step, a region a few latent pixels wide
+    could not change at all. What they do outside the region is faded away in pixels.
+    """
+    return F.adaptive_max_pool2d(torch.from_numpy(roi.astype(np.float32))[None, None], latents.shape[-2:])
+
+
+def noised(latents: Tensor, scheduler: DDIMScheduler, timesteps: Tensor, seed: int) -> list[Tensor]:
+    """Eq. 2 at every timestep, with one noise: the latents as they would be on the way, then the clean ones."""
+    noise = torch.randn(latents.shape, generator=Generator().manual_seed(seed))
+    return [*(scheduler.add_noise(latents, noise, t[None]) for t in timesteps), latents]
+
+
+def check_edit(image: np.ndarray, roi: np.ndarray, anatomy: np.ndarray, s: EditSettings) -> None:
+    """Raise MaskError or ModelError where an edit's inputs do not fit each other."""
+    if image.ndim != 2 or roi.shape != image.shape or anatomy.shape != image.shape:
+        raise MaskError(f"image {image.shape}, region {roi.shape} and organs {anatomy.shape} must have one size (H, W)")
+    if not roi.any():
+        raise MaskError("the region of interest is empty; name a place that the picture shows")
+    if s.start not in ("inversion", "noise") or not 0 < s.strength <= 1:
+        raise ModelError(f"start {s.start!r} must be inversion or noise, and strength {s.strength} in (0, 1]")
+    if s.against not in ("source", "nothing"):
+        raise ModelError(f"against {s.against!r} must be source or nothing")
 
 
 def _path(
@@ -149,9 +205,9 @@ def _path(
 ) -> list[Tensor]:  # fmt: skip
     """The image's own latents at every step of the edit, from the noisiest to the clean ones."""
     if s.start == "noise":
-        noise = torch.randn(original.shape, generator=Generator().manual_seed(seed))
-        return [*(scheduler.add_noise(original, noise, t[None]) for t in timesteps), original]
-    inverse = DDIMInverseScheduler.from_config(scheduler.config)
+        return noised(original, scheduler, timesteps, seed)
+    known = {k: v for k, v in scheduler.config.items() if k in NOISE_SCHEDULE}
+    inverse = DDIMInverseScheduler(**known, clip_sample=False, timestep_spacing="leading")
     inverse.set_timesteps(s.steps)
     text = pipeline.encode_prompts([source])
     latents, path = original, [original]
@@ -163,26 +219,6 @@ def _path(
     return path[::-1]
 
 
-def _localised(
-    pipeline: TextToImagePipeline, latents: Tensor, timestep: Tensor, text: TextStates, spans: Tensor, roi: np.ndarray,
-    index: int, total: int, s: EditSettings,
-) -> tuple[Tensor, float]:  # fmt: skip
-    """Eqs. 7 to 9: latents moved so that the finding's words look into the region, and the score before."""
-    denoiser = pipeline.denoiser
-    moving = latents.detach().requires_grad_(True)
-    with torch.enable_grad(), capture_words(denoiser, spans, MIDDLE_LAYERS) as maps:
-        denoiser(moving.to(denoiser.dtype), timestep, text.states[-1:], text.mask[-1:])
-        found = next(iter(maps.mean().values()))[0]
-        score = localisation_score(found.flatten(1), omega_map(roi, tuple(found.shape[-2:])))
-        (gradient,) = torch.autograd.grad(localisation_loss(score), moving)
-    alpha = step_size(index, max(1, round(s.window * total)), s.alpha)
-    return corrected_latents(latents, gradient, alpha), float(score.detach().mean())
-
-
-def _check(image: np.ndarray, roi: np.ndarray, anatomy: np.ndarray, s: EditSettings) -> None:
-    if image.ndim != 2 or roi.shape != image.shape or anatomy.shape != image.shape:
-        raise MaskError(f"image {image.shape}, region {roi.shape} and organs {anatomy.shape} must have one size (H, W)")
-    if not roi.any():
-        raise MaskError("the region of interest is empty; name a place that the picture shows")
-    if s.start not in ("inversion", "noise") or not 0 < s.strength <= 1:
-        raise ModelError(f"start {s.start!r} must be inversion or noise, and strength {s.strength} in (0, 1]")
+def _marked(spans: Tensor) -> Tensor:
+    """1 at tokens of any word, (batch, tokens), of spans (batch, words, tokens)."""
+    return (spans.sum(dim=1) > 0).float()

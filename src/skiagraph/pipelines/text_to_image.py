@@ -253,7 +253,9 @@ class TextToImagePipeline(DiffusionPipeline):
         repeats = len(text.states) // len(latents)
         model_input = self.scheduler.scale_model_input(latents, timestep).to(self.denoiser.dtype)
         model_input = model_input.repeat(repeats, 1, 1, 1)
-        predicted = self.denoiser(model_input, timestep, text.states, text.mask).sample.float()
+        # Stable Diffusion's U-Nets are trained without a mask of padded text.
+        mask = text.mask if isinstance(self.denoiser, UViT2DModel) else None
+        predicted = self.denoiser(model_input, timestep, text.states, encoder_attention_mask=mask).sample.float()
         if repeats == 1:
             return predicted
         free, conditional = predicted.chunk(2)

@@ -16,15 +16,15 @@ import torch
 import torch.nn.functional as F
 from rich.progress import track
 from safetensors.torch import load_file, save_file
-from scipy import ndimage
 from torch import Generator, Tensor, nn
 
-from skiagraph.data.anatomy import REGIONS, regions_of
+from skiagraph.data.anatomy import REGIONS
 from skiagraph.data.captions import Fact, facts_in_crop, facts_of
 from skiagraph.data.datasets import Record
 from skiagraph.data.measure import MEASURE_NAMES, Cohorts, cohort_name, fit_cohorts, measure, standard_scores
 from skiagraph.files import atomic_path
 from skiagraph.models.segmenter import Segmenter
+from skiagraph.pipelines.organs import find_lungs, regions_of_lungs
 from skiagraph.training.images import load_images, random_affine, to_model_range, warp
 
 FULL, MOVED, CROP = 0, 1, 2
@@ -55,24 +55,6 @@ class Views:
         """Per kind and radiograph, what a caption may say."""
         full = [facts_of(r, s) if s else _unmeasured(r) for r, s in zip(records, self.scores, strict=True)]
         return [full, full, [facts_in_crop(f, shares) for f, shares in zip(full, self.in_crop, strict=True)]]
-
-
-@torch.no_grad()
-def find_lungs(segmenter: Segmenter, images: Tensor) -> Tensor:
-    """The largest piece of each lung in uint8 images (n, 1, H, W): uint8 (n, H, W), 1 right, 2 left, 0 elsewhere."""
-    found = torch.zeros(images[:, 0].shape, dtype=torch.uint8)
-    for start in range(0, len(images), 32):
-        part = slice(start, start + 32)
-        classes = segmenter.segment(to_model_range(images[part]).to(segmenter.device)).cpu().numpy()
-        for side in (1, 2):
-            found[part] += torch.from_numpy(np.stack([_largest(c == side) for c in classes])).to(torch.uint8) * side
-    return found
-
-
-def regions_of_lungs(lungs: Tensor) -> dict[str, np.ndarray] | None:
-    """All regions of one picture from its row (H, W) of `find_lungs`; None where a lung was not found."""
-    right, left = (lungs == 1).numpy(), (lungs == 2).numpy()
-    return regions_of(right, left) if right.any() and left.any() else None
 
 
 def score_images(
@@ -179,8 +161,3 @@ def _stack(regions: Mapping[str, np.ndarray] | None, size: int) -> Tensor:
 
 def _unmeasured(record: Record) -> list[Fact]:
     return [Fact(label) for label in sorted(record.labels)]
-
-
-def _largest(mask: np.ndarray) -> np.ndarray:
-    labels, count = ndimage.label(mask)
-    return mask if count < 2 else labels == 1 + np.argmax(np.bincount(labels.ravel())[1:])

@@ -1,0 +1,119 @@
+"""What `edit_table.py` measures of a set of edited radiographs."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from transformers import CLIPVisionModelWithProjection
+
+from edit_cases import DATASETS, Case, Prepared
+from skiagraph.data.datasets import load_records
+from skiagraph.data.images import read_radiograph, square
+from skiagraph.evaluation import (
+    MetricResult,
+    bootstrap,
+    frechet_distance,
+    iou,
+    kernel_distance,
+    nearest_neighbours,
+    ssim,
+)
+from skiagraph.evaluation.features import EXTRACTOR, classify
+from skiagraph.evaluation.perceptual import perceptual_distance
+from skiagraph.models.registry import load_component
+from skiagraph.pipelines.organs import SEGMENTER, find_lungs
+
+REFERENCE = 400
+"""Other test patients' radiographs that distances refer to, at most."""
+
+CLIP_MEAN, CLIP_STD = (0.4815, 0.4578, 0.4082), (0.2686, 0.2613, 0.2758)
+
+
+class Judge:
+    """Everything about the originals, computed once; called with edited pictures (n, H, W) of them."""
+
+    def __init__(self, known: list[tuple[Case, Prepared]], root: str | Path | None, side: int, encoder: str | None):
+        self.cases = [c for c, _ in known]
+        self.before = np.stack([np.round(p.image * 255) / 255 for _, p in known]).astype(np.float32)
+        self.roi = np.stack([p.roi for _, p in known])
+        self.added = np.array([c.added for c in self.cases])
+        self.classifier = load_component(EXTRACTOR)
+        self.segmenter = load_component(SEGMENTER).eval()
+        self.encoder_name = Path(encoder).name if encoder else EXTRACTOR
+        self.encode = _clip(encoder) if encoder else lambda images: classify(self.classifier, images)[0]
+        self.features, self.scores = classify(self.classifier, self.before)
+        self.encoded, self.lungs = self.encode(self.before), self._lungs(self.before)
+        self.others = classify(self.classifier, _others(self.cases, root, side))[0]
+
+    def __call__(self, after: np.ndarray) -> dict[str, MetricResult]:
+        """Metrics by column."""
+        features, scores = classify(self.classifier, after)
+        now, was = (np.array([s[c.finding][i] for i, c in enumerate(self.cases)]) for s in (scores, self.scores))
+        moved = np.abs(after - self.before)
+        inside, total = (moved * self.roi).sum(axis=(1, 2)), moved.sum(axis=(1, 2))
+        outside = (moved * ~self.roi).max(axis=(1, 2))
+        own = nearest_neighbours(features, np.concatenate([self.features, self.others]))[1] == np.arange(len(after))
+        clip = np.sum(_unit(self.encode(after)) * _unit(self.encoded), axis=1)
+        found = {
+            "Conf": _mean("Conf", np.where(self.added, now, 1 - now), "higher"),
+            "Conf, findings added": _mean("Conf, added", now[self.added], "higher"),
+            "rises, added": _mean("rises, added", (now > was)[self.added], "higher"),
+            "falls, taken away": _mean("falls, removed", (now < was)[~self.added], "higher"),
+            f"CLIP-I [{self.encoder_name}]": _mean("CLIP-I", clip, "higher"),
+            "SSIM": ssim(self.before, after, data_range=1.0),
+            f"perceptual distance [{EXTRACTOR}]": perceptual_distance(self.classifier, self.before, after),
+            "largest change outside": _mean("largest change outside", outside, "lower"),
+            "share of change inside": _mean("share inside", inside[total > 0] / total[total > 0], "higher"),
+            "IoU of lungs": iou(self._lungs(after), self.lungs),
+            "same patient nearest": _mean("identity", own, "higher"),
+            f"kernel distance [{EXTRACTOR}]": kernel_distance(self.others, features, extractor=EXTRACTOR),
+            f"Frechet distance [{EXTRACTOR}]": frechet_distance(self.others, features, extractor=EXTRACTOR),
+        }
+        return {name: result for name, result in found.items() if result is not None}
+
+    def _lungs(self, images: np.ndarray) -> np.ndarray:
+        return (
+            find_lungs(self.segmenter, torch.from_numpy(np.round(images * 255).astype(np.uint8))[:, None]).numpy() > 0
+        )
+
+
+def _mean(name: str, values: np.ndarray, direction: str) -> MetricResult | None:
+    """Mean over cases with its bootstrap interval; None of no cases."""
+    values = np.asarray(values, np.float64)
+    if not len(values):
+        return None
+    low, high = bootstrap(np.mean, values)
+    return MetricResult(name, float(values.mean()), low, high, len(values), direction)
+
+
+def _others(cases: list[Case], root: str | Path | None, side: int) -> np.ndarray:
+    """Radiographs of other test patients, one each."""
+    taken = {(c.record.dataset, c.record.patient) for c in cases}
+    records = {(r.dataset, r.patient): r for r in load_records(DATASETS, root, splits=["test"])}
+    free = [r for key, r in sorted(records.items()) if key not in taken]
+    chosen = random.Random(0).sample(free, min(REFERENCE, len(free)))
+    return np.stack([square(read_radiograph(r.path).pixels, side, fit="pad") for r in chosen])
+
+
+def _clip(folder: str) -> Callable[[np.ndarray], np.ndarray]:
+    """Image embeddings of a transformers CLIP from a local folder."""
+    model = CLIPVisionModelWithProjection.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
+    mean, std = (torch.tensor(v)[:, None, None] for v in (CLIP_MEAN, CLIP_STD))
+
+    @torch.no_grad()
+    def encode(images: np.ndarray) -> np.ndarray:
+        size = (model.config.image_size,) * 2
+        batches = torch.from_numpy(images)[:, None].split(16)
+        resized = (F.interpolate(b, size, mode="bicubic", antialias=True).clamp(0, 1) for b in batches)
+        return torch.cat([model((r.expand(-1, 3, -1, -1) - mean) / std).image_embeds for r in resized]).numpy()
+
+    return encode
+
+
+def _unit(features: np.ndarray) -> np.ndarray:
+    return features / np.linalg.norm(features, axis=1, keepdims=True).clip(1e-12)

@@ -1,0 +1,113 @@
+"""Which settings of `EditSettings` should be the defaults? One row per setting, on validation radiographs.
+
+    python benchmarks/edit_settings.py --data DIR -o out/edit-settings --n 16
+    python benchmarks/edit_settings.py --data DIR -o out/edit-settings --try strength=0.8 guidance=7.5 start=noise
+
+Each `--try` is one row: the defaults with these values. Edits are kept in `-o`, so that a row is made once; a sheet of
+pictures stands beside each. The classifier that judges is never used for guidance, and test patients never for this.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.progress import track
+
+from edit_cases import Case, Prepared, cases, prepare
+from machine import machine
+from skiagraph.data.images import SYNTHETIC_TEXT, write_png
+from skiagraph.engine.contact_sheet import write_contact_sheet
+from skiagraph.engine.manifest import config_hash
+from skiagraph.evaluation import bootstrap, ssim
+from skiagraph.evaluation.features import EXTRACTOR, classify
+from skiagraph.files import write_json
+from skiagraph.models.registry import DEFAULT_MODEL, load_component
+from skiagraph.pipelines.counterfactual import EditSettings, edit_image
+from skiagraph.pipelines.text_to_image import TextToImagePipeline
+
+SEED = 0
+
+
+def main() -> None:
+    """Edit with every setting, print a row each, write results.json."""
+    args = _arguments()
+    pipeline = TextToImagePipeline.load(args.model, dtype=getattr(torch, args.dtype))
+    classifier = load_component(EXTRACTOR)
+    prepared = [(c, prepare(c, pipeline.image_side)) for c in cases("val", args.n, args.data)]
+    known = [(c, p) for c, p in prepared if p is not None]
+    rows = []
+    for changes in args.tries or [[]]:
+        row = _row(pipeline, classifier, known, changes, args.output)
+        rows.append(row)
+        print(" ".join(f"{k}={v:.3f}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()), flush=True)
+        write_json(args.output / "results.json", {"n": len(known), "machine": machine(), "rows": rows})
+
+
+def _row(pipeline: TextToImagePipeline, classifier, known: list, changes: list[str], output: Path) -> dict:
+    settings = replace(EditSettings(), **dict(_parsed(c) for c in changes))
+    name = ",".join(changes) or "defaults"
+    folder = output / f"{name}-{config_hash(asdict(settings))[:6]}"  # the defaults themselves may change
+    moved, began, made = [], time.perf_counter(), 0
+    for case, given in track(known, name, transient=True):
+        if not (folder / case.name).is_file():
+            result = edit_image(pipeline, given.image, **given.arguments(), settings=settings, seed=SEED)
+            moved += result.moved
+            made += 1
+            write_png(folder / case.name, result.image, text=SYNTHETIC_TEXT)
+    seconds = (time.perf_counter() - began) / max(1, made)
+    after = np.stack([np.asarray(Image.open(folder / c.name), np.float32) / 255 for c, _ in known])
+    _sheet(folder / "sheet.png", known, after)
+    return {"row": name, "seconds": seconds, "moved": float(np.mean(moved or [0]))} | _scores(classifier, known, after)
+
+
+def _scores(classifier, known: list[tuple[Case, Prepared]], after: np.ndarray) -> dict:
+    """Towards: change of the target finding's probability in the wanted direction, with its interval."""
+    before = np.stack([p.image for _, p in known])
+    was, now = (classify(classifier, x)[1] for x in (before, after))
+    sign = np.array([1 if c.added else -1 for c, _ in known])
+    towards = sign * np.array([now[c.finding][i] - was[c.finding][i] for i, (c, _) in enumerate(known)])
+    inside = [np.abs(a - p.image)[p.roi].mean() for a, (_, p) in zip(after, known, strict=True)]
+    denser = np.array([(a - p.image)[p.roi].mean() for a, (_, p) in zip(after, known, strict=True)])
+    low, high = bootstrap(np.mean, towards)
+    return {
+        "towards": float(towards.mean()), "low": low, "high": high, "add": float(towards[sign > 0].mean()),
+        "remove": float(towards[sign < 0].mean()), "right_way": float((towards > 0).mean()),
+        "inside": float(np.mean(inside)), "denser_add": float(np.mean(denser[sign > 0])),
+        "denser_remove": float(np.mean(denser[sign < 0])),
+        "ssim": ssim(before, after, data_range=1.0).value,
+    }  # fmt: skip
+
+
+def _sheet(path: Path, known: list[tuple[Case, Prepared]], after: np.ndarray) -> None:
+    pictures, captions = [], []
+    for (case, given), edited in zip(known[:12], after, strict=False):
+        pictures += [given.image, edited, (0.5 + edited - given.image).clip(0, 1)]
+        captions += ["before", case.to if case.added else f"without {case.finding}", "difference x2"]
+    write_contact_sheet(path, pictures, captions, columns=6)
+
+
+def _parsed(change: str) -> tuple[str, object]:
+    name, value = change.split("=")
+    kind = type({f.name: f.default for f in fields(EditSettings)}[name])
+    return name, value == "True" if kind is bool else kind(value)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="folder of the dataset folders; default $SKIAGRAPH_DATA")
+    parser.add_argument("-o", "--output", type=Path, default=Path("out/edit-settings"))
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--n", type=int, default=16)
+    parser.add_argument("--try", dest="tries", nargs="*", action="append", help="values of one row, such as eta=0")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
