@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from skiagraph.errors import ModelError
 from skiagraph.models.autoencoder import SmallAutoencoderKL
 from skiagraph.models.finding_classifier import FindingClassifier
+from skiagraph.models.latent_segmenter import LatentSegmenter
 from skiagraph.models.segmenter import Segmenter
 from skiagraph.models.uvit import UViT2DModel
 
@@ -21,7 +22,8 @@ DEFAULT_MODEL = "cxr-256"
 """The text-to-image model that ships with the package."""
 
 COMPONENTS: dict[str, type[ModelMixin]] = {
-    cls.__name__: cls for cls in (AutoencoderKL, FindingClassifier, Segmenter, SmallAutoencoderKL, UViT2DModel)
+    cls.__name__: cls
+    for cls in (AutoencoderKL, FindingClassifier, LatentSegmenter, Segmenter, SmallAutoencoderKL, UViT2DModel)
 }
 
 
