@@ -100,7 +100,7 @@ def square(pixels: np.ndarray, size: int, *, fit: str = "pad") -> np.ndarray:
 
 
 def unsquare(field: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """A float32 field (size, size) on the square that `square` padded a (H, W) picture to, back at that picture's shape."""
+    """Undo `square` with fit "pad": a float32 field (size, size) at the shape (H, W) of the padded picture."""
     height, width = shape
     side = max(height, width)
     full = np.asarray(Image.fromarray(field.astype(np.float32)).resize((side, side), Image.Resampling.BILINEAR))

@@ -1,7 +1,7 @@
 """One-step latent-diffusion segmentation, after SynDiff (arXiv 2507.15361) and SDSeg (arXiv 2406.18361).
 
-Masks are latents of a frozen autoencoder; a denoiser sees a noisy one beside what a vision encoder makes of the image and
-predicts the clean one. Decoded, it is the segmentation: after one pass of the denoiser, or after many of DDIM.
+Masks are latents of a frozen autoencoder; a denoiser sees a noisy one beside what a vision encoder makes of the image
+and predicts the clean one. Decoded, it is the segmentation: after one pass of the denoiser, or after many of DDIM.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ class LatentSegmenter(ModelMixin, ConfigMixin):
         timestep: of the single step, 0 to 999.
         one_step_share: share of training batches that saw pure noise at `timestep`, as the single step does; 0: all saw
             masks noised to a uniform timestep, 1: none did, and only single steps make sense.
-        autoencoder: configuration of a diffusers AutoencoderKL for the masks, whose encoder is also the vision encoder's
-            beginning; None for the linear transforms.
+        autoencoder: configuration of a diffusers AutoencoderKL for the masks, whose encoder is also what the vision
+            encoder begins as; None for the linear transforms.
     """
 
     @register_to_config
@@ -218,8 +218,8 @@ class LatentSegmenter(ModelMixin, ConfigMixin):
         trained_for = self.config.one_step_share > 0 and timestep == self.config.timestep
         if not trained_for and self.scheduler.alphas_cumprod[timestep] > NOISE_LIKE:
             warnings.warn(
-                f"a single step at timestep {timestep} is fed pure noise, which this model never saw there: expect poor "
-                "masks; train for it (one_step_share above 0) or use timestep 999",
+                f"a single step at timestep {timestep} is fed pure noise, which this model never saw there: expect "
+                "poor masks; train for it (one_step_share above 0) or use timestep 999",
                 stacklevel=3,
             )
         return self._clean(noise, torch.full((len(noise),), timestep, device=noise.device), features)

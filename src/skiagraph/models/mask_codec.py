@@ -29,7 +29,7 @@ class PatchCodec(nn.Module):
 
     @torch.no_grad()
     def set_transform(self, basis: Tensor, gain: Tensor, mean: float) -> None:
-        """As `skiagraph.models.autoencoder.SmallAutoencoderKL.set_transform`: orthonormal columns, gains, pixel mean."""
+        """As `SmallAutoencoderKL.set_transform`: orthonormal columns, a gain of each, and the pixels' mean."""
         self.basis.copy_(basis)
         self.gain.copy_(gain)
         self.mean.fill_(mean)
@@ -62,7 +62,7 @@ class KLCodec(nn.Module):
 
     @torch.no_grad()
     def encode(self, pictures: Tensor) -> Tensor:
-        """Latents (n, channels, H / downscale, W / downscale) of pictures (n, 1, H, W): the posterior's mode, scaled."""
+        """Latents (n, channels, H / downscale, W / downscale) of pictures (n, 1, H, W): scaled modes."""
         repeated = pictures.expand(-1, self.autoencoder.config.in_channels, -1, -1)
         return self.autoencoder.encode(repeated).latent_dist.mode() * self.scale
 

@@ -21,6 +21,9 @@ from skiagraph.models.uvit import UViT2DModel
 DEFAULT_MODEL = "cxr-256"
 """The text-to-image model that ships with the package."""
 
+DEFAULT_SEGMENTER = "lung-segmenter"
+"""The segmenter that ships with the package."""
+
 COMPONENTS: dict[str, type[ModelMixin]] = {
     cls.__name__: cls
     for cls in (AutoencoderKL, FindingClassifier, LatentSegmenter, Segmenter, SmallAutoencoderKL, UViT2DModel)

@@ -17,7 +17,6 @@ from skiagraph.training.recipe import LatentSegmenterRecipe
 from skiagraph.training.tasks.autoencoder import patch_transform
 from skiagraph.training.tasks.segmenter import Pairs, augmented, splits_of, validation_dice
 
-
 ENOUGH_TO_FIT = 500
 """About so many training pairs, evenly chosen, decide the transforms of masks and images."""
 

@@ -94,6 +94,16 @@ def validation_dice(model: nn.Module, pairs: Pairs, classes: Sequence[str], devi
 
 def load_pairs(records: list[Record], recipe: SegmenterRecipe | LatentSegmenterRecipe) -> Pairs:
     """Images and label maps of the records with a trusted mask of the recipe's classes."""
+    kept, masks = read_masks(records, recipe)
+    return load_images(kept, recipe.data.image_size, recipe.data.fit, recipe.in_channels), masks
+
+
+def read_masks(records: list[Record], recipe: SegmenterRecipe | LatentSegmenterRecipe) -> tuple[list[Record], Tensor]:
+    """The records with a trusted mask of the recipe's classes, and their label maps uint8 (n, 1, size, size).
+
+    Raises:
+        DataError: there is none.
+    """
     size, fit = recipe.data.image_size, recipe.data.fit
     kept, masks = [], []
     for record in records:
@@ -106,7 +116,7 @@ def load_pairs(records: list[Record], recipe: SegmenterRecipe | LatentSegmenterR
         kept.append(record)
     if not kept:
         raise DataError(f"no image of {', '.join(recipe.data.datasets)} has a trusted mask of {recipe.classes}")
-    return load_images(kept, size, fit, recipe.in_channels), torch.stack(masks)[:, None]
+    return kept, torch.stack(masks)[:, None]
 
 
 def _taken(records: list[Record], recipe: SegmenterRecipe | LatentSegmenterRecipe) -> list[Record]:
