@@ -4,14 +4,13 @@
     python benchmarks/one_step.py peers --data DIR -o out/one-step      # (b) beside MONAI's U-Net, same data and time
     python benchmarks/one_step.py ablations --data DIR -o out/one-step  # (e) encoder, loss, timestep
 
-Every model is trained for the same wall time on the machine at hand (`--minutes`) and tested, once, after its last step.
-Trained models are kept in `-o DIR/cells` and shared by the tables; an interrupted command goes on where it stopped. Times
-are of one picture alone, everything from image to label map included. Intervals resample patients (sequences of
-CVC-ClinicDB), not pictures. Two training runs of the same minutes on a busy machine are not equally long in steps: run it
-alone.
+Every model is trained for the same wall time on the machine at hand (`--minutes`) and tested, once, after its last
+step. Trained models are kept in `-o DIR/cells` and shared by the tables; an interrupted command goes on from there.
+Times are of one picture alone, everything from image to label map included. Intervals resample patients (sequences of
+CVC-ClinicDB), not pictures. On a busy machine equal minutes are not equal work: run it alone.
 
-With the defaults, `speed` takes 30 minutes of training and about 10 of testing, `peers` 30 more, `ablations` eight models
-or 4 hours more, for each seed.
+With the defaults, `speed` takes 30 minutes of training and about 10 of testing, `peers` 30 more, `ablations` eight more
+models or 4 hours, for each seed.
 """
 
 from __future__ import annotations
@@ -91,7 +90,8 @@ class Bench:
         args = self.args
         return {
             "seed": seed, "classes": self.classes, "in_channels": 3 if args.dataset in POLYPS else 1,
-            "data": DataConfig(datasets=[args.dataset], root=args.data, image_size=SIZE, limit=args.limit),
+            "data": DataConfig(datasets=[args.dataset], root=args.data, image_size=SIZE),
+            "take": {args.dataset: args.limit} if args.limit else {},
             "optim": OptimConfig(
                 steps=1, batch_size=16, weight_decay=0.01, precision=precision, validate_every=0, tensorboard=False,
                 **optim,
@@ -132,7 +132,7 @@ class Bench:
         row = {"name": name, "n": len(self.test.patients), "patients": len(set(self.test.patients)), **measures}
         row["milliseconds"] = 1000 * float(np.median(seconds))
         row["parameters"] = sum(p.numel() for p in models[0].parameters())
-        print(line(row), flush=True)
+        print(f"{name:24s} {row['milliseconds']:8.1f} ms ", *measures_of(row), sep="  ", flush=True)
         return row
 
     def models(self, name: str, make: Callable[[int], AnyRecipe]) -> list[nn.Module]:
@@ -205,15 +205,23 @@ def with_interval(values: np.ndarray, patients: list[str]) -> dict[str, float]:
     return {"value": float(values.mean()), "low": low, "high": high}
 
 
-def line(row: dict[str, Any], sep: str = "  ") -> str:
-    """One row as text."""
-    cells = [f"{row['name']:24s}", f"{row['milliseconds']:8.1f}", f"{row['milliseconds'] / row.get('first', 1):6.1f}"]
-    if "first" not in row:
-        cells.pop()
+def measures_of(row: dict[str, Any]) -> list[str]:
+    """A row's measures with their intervals, as text."""
+    shown = []
     for metric, digits in (("dice", 3), ("iou", 3), ("hd95", 1)):
-        value = row[metric]
-        cells.append(f"{value['value']:.{digits}f} ({value['low']:.{digits}f} to {value['high']:.{digits}f})")
-    return sep.join(cells)
+        value, low, high = (f"{row[metric][key]:.{digits}f}" for key in ("value", "low", "high"))
+        shown.append(f"{value} ({low} to {high})")
+    return shown
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """The table, times also as multiples of the first row's."""
+    lines = ["| what | ms | times the first | Dice | IoU | HD95 (px) |", "| --- " * 6 + "|"]
+    for row in rows:
+        ratio = row["milliseconds"] / rows[0]["milliseconds"]
+        cells = [row["name"], f"{row['milliseconds']:.1f}", f"{ratio:.1f}", *measures_of(row)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
@@ -222,14 +230,10 @@ def main() -> None:
     warnings.filterwarnings("ignore", message="a single step at timestep")  # it is what the table shows
     warnings.filterwarnings("ignore", category=FutureWarning)
     rows = list(TABLES[args.table](Bench(args)))
-    for row in rows:
-        row["first"] = rows[0]["milliseconds"]
-    about = f"{rows[0]['n']} pictures of {rows[0]['patients']} patients or sequences of {args.dataset}, {machine()}"
-    head = "| what | ms | times the first | Dice | IoU | HD95 (px) |\n| --- | --- | --- | --- | --- | --- |\n"
-    body = "".join(f"| {line(row, ' | ')} |\n" for row in rows)
     settings = {k: str(v) for k, v in vars(args).items()}
     write_json(args.output / f"{args.table}.json", {"settings": settings, "machine": machine(), "rows": rows})
-    (args.output / f"{args.table}.md").write_text(f"{about}\n\n{head}{body}", encoding="utf-8")
+    about = f"{rows[0]['n']} pictures of {rows[0]['patients']} patients or sequences of {args.dataset}; {machine()}"
+    (args.output / f"{args.table}.md").write_text(f"{about}\n\n{markdown(rows)}", encoding="utf-8")
 
 
 def _arguments() -> argparse.Namespace:

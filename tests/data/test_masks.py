@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skiagraph.data.masks import LUNG_SIDES, read_mask
+from skiagraph.data.masks import LUNG_SIDES, read_mask, write_mask
 from skiagraph.errors import DataError
 
 
@@ -45,3 +45,12 @@ def test_faults_are_named(tmp_path, lungs):
     (tmp_path / "m.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match="cannot be read"):
         read_mask(tmp_path / "m.png", 60, fit="crop", classes=["a"])
+
+
+@pytest.mark.parametrize("classes", [["lung"], ["right lung", "left lung"], ["a", "b", "c"]])
+def test_written_masks_are_read_back(tmp_path, classes):
+    for present in range(len(classes) + 1):
+        labels = np.zeros((40, 40), np.uint8)
+        labels[8:20, 8:30] = present
+        write_mask(tmp_path / "m.png", labels, classes)
+        assert np.array_equal(read_mask(tmp_path / "m.png", 40, fit="pad", classes=classes), labels)
