@@ -45,6 +45,7 @@ STEPS = (1, 10, 50, 100)
 TIMESTEPS = (25, 50, 100, 200, 999)
 POLYPS = ("cvc_clinicdb", "cvc_clinicdb_by_frame")
 METRICS = {"dice": dice, "iou": iou, "hd95": hd95}
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 TRIED = 8
 """Training steps that the time of one is measured on, after two that do not count."""
 
@@ -113,18 +114,18 @@ class Bench:
             torch.manual_seed(recipe.seed)
             print(f"{folder.name}: {optim.steps} steps in about {self.args.minutes:g} minutes", flush=True)
             train(recipe, kind(recipe, self.train, self.val), folder)
-        return load_component(folder / "model").eval()
+        return load_component(folder / "model").to(DEVICE).eval()
 
     def row(self, name: str, models: list[nn.Module], predict: Predict) -> dict[str, Any]:
         """A table's row: measures over the test cases, and seconds of one picture; means over the seeds' models."""
         values: dict[str, list] = {metric: [] for metric in METRICS}
         seconds = []
         for model in models:
-            predict(model, to_model_range(self.test.images[:1]))  # what is made once is not timed
+            predict(model, to_model_range(self.test.images[:1]).to(DEVICE))  # what is made once is not timed
             found = []
             for picture in track(self.test.images.split(1), name, transient=True):
                 started = time.perf_counter()
-                found.append(predict(model, to_model_range(picture))[0].numpy())
+                found.append(predict(model, to_model_range(picture).to(DEVICE))[0].cpu().numpy())
                 seconds.append(time.perf_counter() - started)
             for metric, per_image in score(np.stack(found), self.test.labels, len(self.classes)).items():
                 values[metric].append(per_image)
@@ -176,16 +177,18 @@ TABLES = {"speed": speed, "peers": peers, "ablations": ablations}
 def seconds_per_step(task: SegmenterTask | LatentSegmenterTask) -> float:
     """Wall time of one training step, measured on a model that is thrown away."""
     optim = task.recipe.optim
-    optimizer = make_optimizer(task.model, optim)
+    task.to(DEVICE)
+    optimizer = make_optimizer(task.model.to(DEVICE), optim)
     started = 0.0
     for step in range(TRIED + 2):
         if step == 2:
             started = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16, enabled=optim.precision == "bf16"):
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=optim.precision == "bf16"):
             loss, _ = task.loss(task.model, optim.batch_size, step_generator(0, step, 0))
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
+        loss.item()  # waits for an accelerator
     return (time.perf_counter() - started) / TRIED
 
 

@@ -45,9 +45,8 @@ def config(pictures, model, **changes):
 def test_masks_have_the_size_of_their_pictures(models, pictures, tmp_path, name):
     manifest = segment(config(pictures, models / name), tmp_path / "o", quiet=True)
     assert manifest == json.loads((tmp_path / "o/manifest.json").read_text())
-    assert [row["mask"] for row in manifest["images"]] == [
-        f"masks/{n}.png" for n in ("a", "b", "sub/a", "sub/c", "sub/d")
-    ]
+    names = ["a", "b", "sub/a", "sub/c", "sub/d"]
+    assert [row["mask"] for row in manifest["images"]] == [f"masks/{name}.png" for name in names]
     for row in manifest["images"]:
         picture, mask = Image.open(row["source"]), Image.open(tmp_path / "o" / row["mask"])
         assert mask.size == picture.size

@@ -80,7 +80,7 @@ def load_component(name_or_folder: str | Path, dtype: torch.dtype = torch.float3
     if name not in COMPONENTS:
         raise ModelError(f"{folder / 'config.json'} names class {name!r}; known: {', '.join(sorted(COMPONENTS))}")
     try:
-        return COMPONENTS[name].from_pretrained(folder, use_safetensors=True, local_files_only=True).to(dtype)
+        return COMPONENTS[name].from_pretrained(folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(f"{folder} does not load: {' '.join(str(error).split())[:300]}") from error
 
