@@ -29,9 +29,6 @@ def radiograph(tmp_path):
     dataset.SOPClassUID, dataset.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
     dataset.StudyInstanceUID, dataset.SeriesInstanceUID = generate_uid(), generate_uid()
     dataset.Modality, dataset.PatientID, dataset.PatientName = "DX", "p1", "Phantom"
-    for empty in ("PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "AccessionNumber", "StudyID"):
-        setattr(dataset, empty, "")
-    dataset.ReferringPhysicianName = ""
     dataset.Rows, dataset.Columns, dataset.SamplesPerPixel = 60, 64, 1
     dataset.PhotometricInterpretation, dataset.PixelRepresentation = "MONOCHROME2", 0
     dataset.BitsAllocated = dataset.BitsStored = 8

@@ -26,6 +26,12 @@ SNOMED = {
 """Codes of class names; others get one of this package's own."""
 
 
+MAY_BE_EMPTY = (
+    "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate", "StudyTime",
+)  # fmt: skip
+"""What a DICOM file must have but may leave empty, and what de-identification often takes out instead."""
+
+
 def check_highdicom() -> None:
     """Raise SkiagraphError unless highdicom is installed."""
     if find_spec("highdicom") is None:
@@ -52,7 +58,9 @@ def write_dicom_seg(path: Path, source: Path, labels: np.ndarray, classes: Seque
     if not is_dicom(source):
         raise ImageError(f"{source} is not DICOM, so it cannot have a DICOM SEG; use --format png")
     dataset = pydicom.dcmread(source, stop_before_pixels=True)
-    algorithm = hd.AlgorithmIdentificationSequence(model, skiagraph.__version__, codes.cid7162.ArtificialIntelligence)
+    for keyword in MAY_BE_EMPTY:
+        dataset.setdefault(keyword, "")
+    algorithm = hd.AlgorithmIdentificationSequence(model, codes.cid7162.ArtificialIntelligence, skiagraph.__version__)
     segments = [
         hd.seg.SegmentDescription(
             number, name, codes.SCT.AnatomicalStructure, _code(name), hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
@@ -60,12 +68,11 @@ def write_dicom_seg(path: Path, source: Path, labels: np.ndarray, classes: Seque
         )
         for number, name in enumerate(classes, start=1)
     ]  # fmt: skip
-    planes = np.stack([labels == number for number in range(1, len(classes) + 1)], axis=-1)[None]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # highdicom's of segments without a pixel
             made = hd.seg.Segmentation(
-                [dataset], planes, hd.seg.SegmentationTypeValues.BINARY, segments,
+                [dataset], labels, hd.seg.SegmentationTypeValues.BINARY, segments,
                 series_instance_uid=generate_uid(), series_number=1, sop_instance_uid=generate_uid(),
                 instance_number=1, manufacturer="skiagraph", manufacturer_model_name=model,
                 software_versions=skiagraph.__version__, device_serial_number="0", omit_empty_frames=False,
