@@ -27,7 +27,8 @@ SNOMED = {
 
 
 MAY_BE_EMPTY = (
-    "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate", "StudyTime",
+    "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate",
+    "StudyTime",
 )  # fmt: skip
 """What a DICOM file must have but may leave empty, and what de-identification often takes out instead."""
 
