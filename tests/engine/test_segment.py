@@ -142,12 +142,12 @@ def test_mistakes_are_named_before_anything_is_written(models, pictures, tmp_pat
         ({"inputs": (str(tmp_path / "gone"),)}, ImageError, "does not exist"),
         ({"inputs": (str(models / "unet"),)}, ImageError, "no pictures"),
         ({"inputs": (str(pictures / "a.png"), str(pictures / "sub/a.png"))}, ImageError, r"2 inputs are named a\.png"),
-        ({"model": str(models / "other")}, ModelError, "not a segmenter"),
+        ({"model": models / "other"}, ModelError, "not a segmenter"),
         ({"uncertainty": 2}, ModelError, "need a latent segmenter"),
         ({"steps": 2}, ModelError, "need a latent segmenter"),
     ):
         with pytest.raises(error, match=message):
-            segment(config(pictures, models / "unet", **wrong), out, quiet=True)
+            segment(config(pictures, **{"model": models / "unet", **wrong}), out, quiet=True)
         assert not out.exists()
     segment(config(pictures, models / "unet"), out, quiet=True)
     with pytest.raises(SkiagraphError, match="another run"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -79,7 +80,7 @@ def begin_model(recipe: LatentSegmenterRecipe, train: Pairs) -> LatentSegmenter:
     model = LatentSegmenter(
         ("background", *recipe.classes), recipe.in_channels, recipe.data.image_size,
         prediction_type=recipe.prediction_type, timestep=recipe.timestep, one_step_share=recipe.one_step_share,
-        autoencoder=None if autoencoder is None else dict(autoencoder.config), **sizes,
+        autoencoder=None if autoencoder is None else _configuration(autoencoder), **sizes,
     )  # fmt: skip
     images, labels = (part[:: max(1, len(part) // ENOUGH_TO_FIT)] for part in train)
     masks = _mask_pictures(labels, len(recipe.classes))
@@ -92,6 +93,11 @@ def begin_model(recipe: LatentSegmenterRecipe, train: Pairs) -> LatentSegmenter:
         _scale(model.codec, masks)
     model.vision.requires_grad_(recipe.train_vision)
     return model
+
+
+def _configuration(autoencoder: nn.Module) -> dict[str, Any]:
+    """What makes the network, without the names of the library and of the folder it came from."""
+    return {name: value for name, value in autoencoder.config.items() if not name.startswith("_")}
 
 
 def _mask_pictures(labels: Tensor, classes: int) -> Tensor:
