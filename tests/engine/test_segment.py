@@ -74,6 +74,15 @@ def test_batches_do_not_change_masks(models, pictures, tmp_path):
         assert (a != b).mean() < 0.01, "but for rounding"
 
 
+@pytest.mark.parametrize("name", ["unet", "latent"])
+def test_half_precision_says_nearly_the_same(models, pictures, tmp_path, name):
+    full = segment(config(pictures, models / name), tmp_path / "f", quiet=True)
+    half = segment(config(pictures, models / name, dtype="bfloat16"), tmp_path / "h", quiet=True)
+    for a, b in zip(full["images"], half["images"], strict=True):
+        masks = [np.asarray(Image.open(tmp_path / f / r["mask"])) for f, r in (("f", a), ("h", b))]
+        assert (masks[0] != masks[1]).mean() < 0.1
+
+
 def test_a_stopped_run_goes_on_without_repeating_or_losing_one(models, pictures, tmp_path, monkeypatch):
     whole, made = job._write, []
 
@@ -161,3 +170,7 @@ def test_names_of_masks(pictures, tmp_path):
     (pictures / "out/mask.png").write_bytes(b"")
     names = {item.name for item in list_inputs([str(pictures)], pictures / "out")}
     assert names == {"a.png", "a.jpg", "b", "sub/a", "sub/c", "sub/d"}
+    uids = [pictures / "1.2.840.1", pictures / "1.2.840.2"]
+    for path in uids:
+        path.write_bytes(b"")
+    assert {"1.2.840.1", "1.2.840.2"} < {item.name for item in list_inputs([str(pictures)], pictures / "out")}

@@ -25,7 +25,7 @@ from skiagraph.models.registry import DEFAULT_SEGMENTER, load_component, model_f
 from skiagraph.models.segmenter import Segmenter
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".dcm", ".dicom", "")
-"""Of the files of a folder that are tried; archives store DICOM without a suffix."""
+"""Of the files of a folder that are tried; archives store DICOM without one, or as a UID."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,8 @@ def list_inputs(inputs: Sequence[str], output: Path) -> list[_Item]:
             raise ImageError(f"input {text} does not exist; give pictures or folders of them")
     if not found:
         raise ImageError(f"no pictures ({', '.join(filter(None, SUFFIXES))}) in {', '.join(inputs) or 'no input'}")
-    stems = Counter(place.with_suffix("") for place in found.values())
-    names = {f: str(p if stems[p.with_suffix("")] > 1 else p.with_suffix("")) for f, p in found.items()}
+    stems = Counter(map(_stem, found.values()))
+    names = {file: str(place if stems[_stem(place)] > 1 else _stem(place)) for file, place in found.items()}
     for name, count in Counter(names.values()).items():
         if count > 1:
             raise ImageError(f"{count} inputs are named {name}; give the folder above them instead")
@@ -136,9 +136,13 @@ def list_inputs(inputs: Sequence[str], output: Path) -> list[_Item]:
 def _pictures(folder: Path, output: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        wanted = path.suffix.lower() in SUFFIXES and path.name != "DICOMDIR"
-        if wanted and not hidden and output not in path.parents and path.is_file():
+        wanted = path.suffix.lower() in SUFFIXES or path.suffix[1:].isdigit()
+        if wanted and path.name != "DICOMDIR" and not hidden and output not in path.parents and path.is_file():
             yield path
+
+
+def _stem(place: Path) -> Path:
+    return place.with_suffix("") if place.suffix.lower() in SUFFIXES else place
 
 
 def _load(config: SegmentConfig) -> Segmenter | LatentSegmenter:

@@ -186,7 +186,7 @@ class LatentSegmenter(ModelMixin, ConfigMixin):
         if not 1 <= steps <= TIMESTEPS:
             raise ModelError(f"latent segmenter: {steps} steps; 1 to {TIMESTEPS} can be taken")
         size = (self.config.working_size,) * 2
-        small = F.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
+        small = F.interpolate(images.float(), size, mode="bilinear", antialias=True, align_corners=False)
         features = self.vision(small.to(self.dtype))
         noise = torch.randn(self.latent_shape, generator=Generator().manual_seed(seed))
         noise = noise.to(features.device).expand(len(images), -1, -1, -1)

@@ -55,8 +55,8 @@ class Segmenter(ModelMixin, ConfigMixin):
         """Logits (batch, classes, H, W) of images (batch, in_channels, H, W) in [-1, 1]; else ModelError."""
         check_images(images, self.config.in_channels)
         size = (self.config.working_size,) * 2
-        small = F.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
-        return F.interpolate(self.net(small), images.shape[-2:], mode="bilinear", align_corners=False)
+        small = F.interpolate(images.float(), size, mode="bilinear", antialias=True, align_corners=False)
+        return F.interpolate(self.net(small.to(self.dtype)), images.shape[-2:], mode="bilinear", align_corners=False)
 
     @torch.no_grad()
     def scores(self, images: Tensor) -> Tensor:
