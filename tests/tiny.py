@@ -6,6 +6,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler
 
 from skiagraph.models.autoencoder import SmallAutoencoderKL
+from skiagraph.models.latent_segmenter import LatentSegmenter
 from skiagraph.models.segmenter import Segmenter
 from skiagraph.models.text import small_text_encoder, train_tokenizer
 from skiagraph.models.uvit import UViT2DModel
@@ -71,6 +72,14 @@ def text_encoder():
 
 def lung_segmenter():
     return random_weights(Segmenter(channels=(4, 8, 8), working_size=32), seed=3)
+
+
+def latent_segmenter(**overrides):
+    sizes = {
+        "working_size": 32, "patch": 4, "mask_coefficients": 3, "vision_coefficients": 4, "vision_channels": 8,
+        "denoiser_channels": (16, 32),
+    }  # fmt: skip
+    return random_weights(LatentSegmenter(**{**sizes, **overrides}), seed=4)
 
 
 def pipeline(*, vae=None, scheduler=None, prompt_style="report"):

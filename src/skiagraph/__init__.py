@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "FindingClassifier": "skiagraph.models.finding_classifier",
+    "LatentSegmenter": "skiagraph.models.latent_segmenter",
     "Segmenter": "skiagraph.models.segmenter",
     "SmallAutoencoderKL": "skiagraph.models.autoencoder",
     "TextToImagePipeline": "skiagraph.pipelines.text_to_image",

@@ -89,3 +89,30 @@ def test_adults_of_the_test_collection_are_in_no_training_split(data_root):
     hannover = [r for r in load_records(["hannover_covid19"], data_root) if r.patient in trained]
     stems = {r.path.stem for r in tested}
     assert not stems & {r.path.stem for r in hannover}
+
+
+def test_frames_of_a_sequence_stay_together(tmp_path):
+    folder = tmp_path / "cvc_clinicdb"
+    for part, suffix in (("images", "jpg"), ("masks", "png")):
+        (folder / part).mkdir(parents=True)
+        for frame in (1, 25, 26, 205, 206, 612):
+            (folder / part / f"{frame}.{suffix}").touch()
+    records = load_records(["cvc_clinicdb"], tmp_path)
+    assert [int(r.path.stem) for r in records] == [1, 25, 26, 205, 206, 612]
+    assert [r.patient.split()[1] for r in records] == ["1", "1", "2", "10", "11", "29"]
+    assert all(r.split == patient_splits("cvc_clinicdb")[r.patient] for r in records)
+    assert [r.mask.stem for r in records] == [r.path.stem for r in records]
+    (folder / "masks/26.png").unlink()
+    with pytest.raises(DataError, match=r"26\.png"):
+        load_records(["cvc_clinicdb_by_frame"], tmp_path)
+    with pytest.raises(DataError, match="no frames"):
+        load_records(["cvc_clinicdb"], tmp_path / "cvc_clinicdb")
+
+
+@pytest.mark.data
+def test_colonoscopy_frames_are_all_there(data_root):
+    by_sequence, by_frame = (load_records([name], data_root) for name in ("cvc_clinicdb", "cvc_clinicdb_by_frame"))
+    assert len(by_sequence) == len(by_frame) == 609
+    assert len({r.patient for r in by_sequence}) == 29
+    assert sum(r.split == "train" for r in by_frame) == 488
+    assert {r.split for r in by_sequence} == {"train", "val", "test"}

@@ -7,7 +7,7 @@ from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
-from skiagraph.data.images import SYNTHETIC_TEXT, read_radiograph, square, write_png
+from skiagraph.data.images import SYNTHETIC_TEXT, read_planes, read_radiograph, square, unsquare, write_png
 from skiagraph.errors import ImageError
 
 RAMP = np.linspace(0, 1, 64 * 48).reshape(48, 64).astype(np.float32)
@@ -112,3 +112,44 @@ def test_pixels_out_of_range_are_refused(tmp_path, bad):
     with pytest.raises(ImageError):
         write_png(tmp_path / "a.png", bad)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_colours_are_read_plane_by_plane(tmp_path):
+    colours = np.random.default_rng(0).integers(0, 256, (40, 50, 3)).astype(np.uint8)
+    Image.fromarray(colours).save(tmp_path / "c.png")
+    planes = read_planes(tmp_path / "c.png", 3)
+    assert planes.dtype == np.float32
+    np.testing.assert_allclose(planes, colours.transpose(2, 0, 1) / 255, atol=1e-6)
+    with pytest.raises(ImageError, match="coloured"):
+        read_planes(tmp_path / "c.png", 1)
+
+
+def test_grey_pictures_have_equal_planes(tmp_path):
+    write_png(tmp_path / "g.png", RAMP)
+    sixteen = (RAMP * 65535).astype(np.uint16)
+    Image.fromarray(sixteen).save(tmp_path / "s.png")
+    for name in ("g", "s"):
+        planes = read_planes(tmp_path / f"{name}.png", 3)
+        assert planes.shape == (3, 48, 64)
+        assert np.array_equal(planes[0], planes[2])
+        assert np.array_equal(planes[:1], read_planes(tmp_path / f"{name}.png", 1))
+        np.testing.assert_allclose(planes[1], RAMP, atol=1 / 255)
+
+
+@pytest.mark.parametrize("content", [b"", b"GIF89a", "gone"])
+def test_unreadable_colours_are_named(tmp_path, content):
+    if content != "gone":
+        (tmp_path / "c.png").write_bytes(content)
+    with pytest.raises(ImageError, match=r"c\.png"):
+        read_planes(tmp_path / "c.png", 3)
+
+
+@settings(max_examples=25, deadline=None)
+@given(height=st.integers(20, 90), width=st.integers(20, 90), scale=st.integers(1, 3))
+def test_unsquare_undoes_the_padded_square(height, width, scale):
+    y, x = np.mgrid[:height, :width]
+    picture = ((y / height + x / width) / 2).astype(np.float32)
+    again = unsquare(square(picture, scale * max(height, width)), (height, width))
+    assert again.shape == (height, width)
+    inner = (slice(3, -3), slice(3, -3))
+    np.testing.assert_allclose(again[inner], picture[inner], atol=0.02)

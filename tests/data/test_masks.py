@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from dicom_seg import segmentation
-from skiagraph.data.masks import LUNG_SIDES, read_mask, read_region, read_segments
+from skiagraph.data.masks import LUNG_SIDES, read_mask, read_region, read_segments, write_mask
 from skiagraph.errors import DataError, MaskError
 
 
@@ -72,3 +72,12 @@ def test_regions_of_pictures(tmp_path):
     mask[4:8, 5:9] = 1
     Image.fromarray(mask).save(tmp_path / "m.png")
     assert np.array_equal(read_region(tmp_path / "m.png", (20, 30)), mask > 0)
+
+
+@pytest.mark.parametrize("classes", [["lung"], ["right lung", "left lung"], ["a", "b", "c"]])
+def test_written_masks_are_read_back(tmp_path, classes):
+    for present in range(len(classes) + 1):
+        labels = np.zeros((40, 40), np.uint8)
+        labels[8:20, 8:30] = present
+        write_mask(tmp_path / "m.png", labels, classes)
+        assert np.array_equal(read_mask(tmp_path / "m.png", 40, fit="pad", classes=classes), labels)

@@ -66,7 +66,7 @@ def test_patch_transform_is_the_best_linear_one(root):
     records = load_records(["phantoms"], root, splits=["train"])
     images = load_images(records, 64, "squash")
     model = SmallAutoencoderKL(latent_channels=6, block_out_channels=[16, 16], noise=1e-3)
-    basis, gain, mean = patch_transform(images, torch.ones(len(images)), model)
+    basis, gain, mean = patch_transform(images, torch.ones(len(images)), model.downscale, 6)
     model.set_transform(basis, gain, mean)
     pixels = to_model_range(images)
     patches = rearrange(pixels, "n 1 (h a) (w b) -> (n h w) (a b)", a=8, b=8).numpy() - mean

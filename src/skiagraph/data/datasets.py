@@ -1,4 +1,4 @@
-"""Chest X-ray folders as lists of records with patient-wise splits.
+"""Folders of chest X-rays (and one of colonoscopies) as lists of records with patient-wise splits.
 
 A reader turns one public dataset's folder into `Record`s; the split of every patient is stored as a file in
 `data/splits`, so two machines train and test on the same people. Nothing here decodes an image.
@@ -6,10 +6,11 @@ A reader turns one public dataset's folder into `Record`s; the split of every pa
 
 from __future__ import annotations
 
+import bisect
 import csv
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -42,7 +43,7 @@ CHILD_BELOW = 15.0
 
 @dataclass(frozen=True)
 class Record:
-    """One radiograph of one patient.
+    """One radiograph, or other picture, of one patient.
 
     `labels` is empty where the dataset names no finding (unknown, which is not `normal`). `mask` is the drawn lung
     mask if there is one; `mask_trusted` says whether its pairing with the image is certain.
@@ -239,11 +240,56 @@ def read_covid_ccby(folder: Path) -> list[Record]:
     ]
 
 
+CVC_SEQUENCE_ENDS = (
+    25, 50, 67, 78, 103, 126, 151, 177, 199, 205, 227, 252, 277, 297, 317, 342, 363, 383, 408, 428, 447, 466, 478, 503,
+    528, 546, 571, 591, 612,
+)  # fmt: skip
+"""Last frame number of each of the 29 sequences of CVC-ClinicDB, as its documentation lists them."""
+
+
+def read_cvc(folder: Path) -> list[Record]:
+    """CVC-ClinicDB (Bernal et al. 2015): colonoscopy frames in colour with polyp masks, split by sequence.
+
+    The sequence stands for the patient. A patient may have several sequences; which, is not published.
+    """
+    frames = sorted((folder / "images").glob("*.jpg"), key=lambda path: int(path.stem))
+    if not frames:
+        raise DataError(f"{folder / 'images'} holds no frames (*.jpg); the dataset's folder needs them")
+    records = []
+    for path in frames:
+        sequence = f"sequence {bisect.bisect_left(CVC_SEQUENCE_ENDS, int(path.stem)) + 1}"
+        records.append(
+            Record(
+                dataset="cvc_clinicdb",
+                path=path,
+                patient=sequence,
+                split=_split("cvc_clinicdb", sequence),
+                mask=_existing(folder / "masks" / f"{path.stem}.png"),
+                mask_trusted=True,
+            )
+        )
+    return records
+
+
+def read_cvc_by_frame(folder: Path) -> list[Record]:
+    """CVC-ClinicDB split by frame, as publications have it: 488 frames train, and nearly the same ones test.
+
+    Only for comparison with their numbers, which say little about another patient. The files are those of `read_cvc`.
+    """
+    name = "cvc_clinicdb_by_frame"
+    return [
+        replace(r, dataset=name, patient=f"frame {r.path.stem}", split=_split(name, f"frame {r.path.stem}"))
+        for r in read_cvc(folder.with_name("cvc_clinicdb"))
+    ]
+
+
 READERS: dict[str, Callable[[Path], list[Record]]] = {
     "kermany_pneumonia": read_kermany,
     "nih_chestxray14": read_nih,
     "hannover_covid19": read_hannover,
     "covid_chestxray_ccby": read_covid_ccby,
+    "cvc_clinicdb": read_cvc,
+    "cvc_clinicdb_by_frame": read_cvc_by_frame,
 }
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from skiagraph.files import atomic_path
 
 SYNTHETIC_TEXT = {"Synthetic": "Synthetic image made by skiagraph; not a real patient, not for clinical use"}
 MINIMUM_SIDE = 32
+SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I")
 COLOUR_TOLERANCE = 12 / 255
 """Mean channel difference up to which a colour file counts as a grey picture (JPEG chroma noise)."""
 
@@ -48,13 +50,26 @@ def read_radiograph(path: str | Path) -> Radiograph:
         pixels, view = _read_dicom(path)
     else:
         pixels = _read_picture(path)
-    if min(pixels.shape) < MINIMUM_SIDE:
-        raise ImageError(
-            f"image {path} is {pixels.shape[1]}x{pixels.shape[0]}; both sides must be at least {MINIMUM_SIDE}"
-        )
-    if pixels.min() == pixels.max():
-        raise ImageError(f"image {path} is constant; it shows nothing")
+    _check_shown(path, pixels)
     return Radiograph(pixels=pixels.astype(np.float32), source=path, view=view)
+
+
+def read_planes(path: str | Path, channels: int) -> np.ndarray:
+    """A picture as float32 (channels, H, W) in [0, 1]: 1 for `read_radiograph`, 3 for red, green and blue.
+
+    A grey picture read in three channels has three equal ones; DICOM and 16-bit pictures are grey.
+
+    Raises:
+        ImageError: as `read_radiograph`, but for coloured pictures where three channels are asked for.
+    """
+    path = Path(path)
+    if channels == 3 and path.is_file() and not is_dicom(path):
+        with _opened(path) as picture:
+            if picture.mode not in SIXTEEN_BIT:
+                planes = np.asarray(picture.convert("RGB"), np.float32).transpose(2, 0, 1) / 255
+                _check_shown(path, planes)
+                return planes
+    return np.repeat(read_radiograph(path).pixels[None], channels, axis=0)
 
 
 def square(pixels: np.ndarray, size: int, *, fit: str = "pad") -> np.ndarray:
@@ -84,6 +99,15 @@ def square(pixels: np.ndarray, size: int, *, fit: str = "pad") -> np.ndarray:
     return np.asarray(resized, np.float32).clip(0, 1)
 
 
+def unsquare(field: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Undo `square` with fit "pad": a float32 field (size, size) at the shape (H, W) of the padded picture."""
+    height, width = shape
+    side = max(height, width)
+    full = np.asarray(Image.fromarray(field.astype(np.float32)).resize((side, side), Image.Resampling.BILINEAR))
+    top, left = (side - height) // 2, (side - width) // 2
+    return full[top : top + height, left : left + width]
+
+
 def write_png(path: str | Path, pixels: np.ndarray, *, text: Mapping[str, str] | None = None) -> None:
     """Write an 8-bit grey PNG atomically; `text` goes into its metadata.
 
@@ -107,19 +131,34 @@ def _checked(pixels: np.ndarray) -> np.ndarray:
     return pixels.astype(np.float32)
 
 
-def _read_picture(path: Path) -> np.ndarray:
+def _check_shown(path: Path, pixels: np.ndarray) -> None:
+    height, width = pixels.shape[-2:]
+    if min(height, width) < MINIMUM_SIDE:
+        raise ImageError(f"image {path} is {width}x{height}; both sides must be at least {MINIMUM_SIDE}")
+    if pixels.min() == pixels.max():
+        raise ImageError(f"image {path} is constant; it shows nothing")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """A decoded picture of one frame; what the block raises while converting it counts as unreadable too."""
     try:
         with Image.open(path) as picture:
             if getattr(picture, "n_frames", 1) > 1:
                 raise ImageError(f"image {path} has {picture.n_frames} frames; give one frame a file")
             picture.load()
-            if picture.mode in ("I;16", "I;16B", "I;16L", "I"):
-                return _scaled(np.asarray(picture).astype(np.int64), 65535, path)
-            if picture.mode in ("L", "1"):
-                return np.asarray(picture.convert("L"), np.float32) / 255
-            return _grey(np.asarray(picture.convert("RGB"), np.float32) / 255, path)
+            yield picture
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ImageError(f"image {path} cannot be read ({error}); is it a whole PNG, JPEG or DICOM file?") from error
+
+
+def _read_picture(path: Path) -> np.ndarray:
+    with _opened(path) as picture:
+        if picture.mode in SIXTEEN_BIT:
+            return _scaled(np.asarray(picture).astype(np.int64), 65535, path)
+        if picture.mode in ("L", "1"):
+            return np.asarray(picture.convert("L"), np.float32) / 255
+        return _grey(np.asarray(picture.convert("RGB"), np.float32) / 255, path)
 
 
 def _scaled(values: np.ndarray, full: int, path: Path) -> np.ndarray:
@@ -135,7 +174,7 @@ def _grey(colours: np.ndarray, path: Path) -> np.ndarray:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM: by its content, or by its name where the preamble is missing."""
+    """Whether a file is DICOM, by its content or, failing that, its name."""
     with open(path, "rb") as stream:
         return stream.read(132)[128:] == b"DICM" or path.suffix.lower() in (".dcm", ".dicom")
 

@@ -14,14 +14,19 @@ from safetensors import SafetensorError, safe_open
 from skiagraph.errors import ModelError
 from skiagraph.models.autoencoder import SmallAutoencoderKL
 from skiagraph.models.finding_classifier import FindingClassifier
+from skiagraph.models.latent_segmenter import LatentSegmenter
 from skiagraph.models.segmenter import Segmenter
 from skiagraph.models.uvit import UViT2DModel
 
 DEFAULT_MODEL = "cxr-256"
 """The text-to-image model that ships with the package."""
 
+DEFAULT_SEGMENTER = "lung-segmenter"
+"""The segmenter that ships with the package."""
+
 COMPONENTS: dict[str, type[ModelMixin]] = {
-    cls.__name__: cls for cls in (AutoencoderKL, FindingClassifier, Segmenter, SmallAutoencoderKL, UViT2DModel)
+    cls.__name__: cls
+    for cls in (AutoencoderKL, FindingClassifier, LatentSegmenter, Segmenter, SmallAutoencoderKL, UViT2DModel)
 }
 
 
@@ -75,7 +80,7 @@ def load_component(name_or_folder: str | Path, dtype: torch.dtype = torch.float3
     if name not in COMPONENTS:
         raise ModelError(f"{folder / 'config.json'} names class {name!r}; known: {', '.join(sorted(COMPONENTS))}")
     try:
-        return COMPONENTS[name].from_pretrained(folder, use_safetensors=True, local_files_only=True).to(dtype)
+        return COMPONENTS[name].from_pretrained(folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(f"{folder} does not load: {' '.join(str(error).split())[:300]}") from error
 

@@ -18,7 +18,7 @@ LUNGS = ("background", "right lung", "left lung")
 
 
 class Segmenter(ModelMixin, ConfigMixin):
-    """Per-pixel classes of greyscale radiographs.
+    """Per-pixel classes of radiographs and other pictures.
 
     Args:
         classes: names, background first.
@@ -26,6 +26,7 @@ class Segmenter(ModelMixin, ConfigMixin):
             decoder (Hatamizadeh et al. 2022, arXiv 2103.10504), the kind of network TransUNet is.
         channels: width of each level of the U-Net, halving the side from level to level; of a UNETR the first counts.
         working_size: side in pixels at which it looks; inputs are resampled to it and logits back.
+        in_channels: of the images, 1 or 3.
     """
 
     @register_to_config
@@ -35,29 +36,39 @@ class Segmenter(ModelMixin, ConfigMixin):
         architecture: str = "unet",
         channels: Sequence[int] = (16, 32, 64, 96),
         working_size: int = 128,
+        in_channels: int = 1,
     ) -> None:
         super().__init__()
         outputs, width = len(classes), channels[0]
         if architecture == "unet":
             strides = [2] * (len(channels) - 1)
-            self.net = UNet(2, 1, outputs, channels=list(channels), strides=strides, num_res_units=2)
+            self.net = UNet(2, in_channels, outputs, channels=list(channels), strides=strides, num_res_units=2)
         elif architecture == "unetr":
             self.net = UNETR(
-                1, outputs, working_size, feature_size=width, hidden_size=12 * width, mlp_dim=24 * width, num_heads=6,
-                spatial_dims=2,
+                in_channels, outputs, working_size, feature_size=width, hidden_size=12 * width, mlp_dim=24 * width,
+                num_heads=6, spatial_dims=2,
             )  # fmt: skip
         else:
             raise ModelError(f"unknown segmenter architecture {architecture!r}; known: unet, unetr")
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (batch, classes, H, W) of images (batch, 1, H, W) in [-1, 1]; ModelError for other shapes."""
-        if images.ndim != 4 or images.shape[1] != 1:
-            raise ModelError(f"segmenter: images are {tuple(images.shape)}, expected (batch, 1, H, W) in [-1, 1]")
+        """Logits (batch, classes, H, W) of images (batch, in_channels, H, W) in [-1, 1]; else ModelError."""
+        check_images(images, self.config.in_channels)
         size = (self.config.working_size,) * 2
-        small = F.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
-        return F.interpolate(self.net(small), images.shape[-2:], mode="bilinear", align_corners=False)
+        small = F.interpolate(images.float(), size, mode="bilinear", antialias=True, align_corners=False)
+        return F.interpolate(self.net(small.to(self.dtype)), images.shape[-2:], mode="bilinear", align_corners=False)
 
     @torch.no_grad()
+    def scores(self, images: Tensor) -> Tensor:
+        """Scores, float32 (batch, classes, H, W), of images in [-1, 1]: the logits; the highest is the class."""
+        return self(images).float()
+
     def segment(self, images: Tensor) -> Tensor:
-        """Class index (batch, H, W), uint8, of images (batch, 1, H, W) in [-1, 1]."""
-        return self(images).float().argmax(dim=1).to(torch.uint8)
+        """Class index (batch, H, W), uint8, of images (batch, in_channels, H, W) in [-1, 1]."""
+        return self.scores(images).argmax(dim=1).to(torch.uint8)
+
+
+def check_images(images: Tensor, channels: int) -> None:
+    """Raise ModelError unless images are (batch, channels, H, W)."""
+    if images.ndim != 4 or images.shape[1] != channels:
+        raise ModelError(f"segmenter: images are {tuple(images.shape)}, expected (batch, {channels}, H, W) in [-1, 1]")

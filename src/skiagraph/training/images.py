@@ -11,7 +11,7 @@ from rich.progress import track
 from torch import Generator, Tensor
 
 from skiagraph.data.datasets import Record, load_records
-from skiagraph.data.images import read_radiograph, square
+from skiagraph.data.images import read_planes, square
 from skiagraph.errors import DataError
 from skiagraph.training.recipe import DataConfig
 
@@ -24,12 +24,12 @@ def records_of(data: DataConfig, split: str) -> list[Record]:
     return records
 
 
-def load_images(records: Sequence[Record], size: int, fit: str) -> Tensor:
-    """All images as one uint8 tensor (n, 1, size, size)."""
-    images = torch.empty(len(records), 1, size, size, dtype=torch.uint8)
+def load_images(records: Sequence[Record], size: int, fit: str, channels: int = 1) -> Tensor:
+    """All images as one uint8 tensor (n, channels, size, size): 1 for radiographs, 3 for colours."""
+    images = torch.empty(len(records), channels, size, size, dtype=torch.uint8)
     for index, record in enumerate(track(records, "reading images", transient=True)):
-        pixels = square(read_radiograph(record.path).pixels, size, fit=fit)
-        images[index, 0] = torch.from_numpy(np.round(pixels * 255).astype(np.uint8))
+        planes = [square(plane, size, fit=fit) for plane in read_planes(record.path, channels)]
+        images[index] = torch.from_numpy(np.round(np.stack(planes) * 255).astype(np.uint8))
     return images
 
 

@@ -79,14 +79,48 @@ class AutoencoderRecipe(_Recipe):
     latent_noise: float = Field(0.5, ge=0, description="largest standard deviation of noise the decoder is to remove")
 
 
-class SegmenterRecipe(_Recipe):
-    """A segmenter of `classes`, trained on masks; "right lung" and "left lung" may come from masks of both."""
+class _MaskedRecipe(_Recipe):
+    """Something that learns masks of `classes`; "right lung" and "left lung" may come from masks of both."""
+
+    classes: list[str] = ["lung"]
+    in_channels: Literal[1, 3] = 1
+    take: dict[str, int] = Field({}, description="how many training images of a dataset; all where absent")
+
+
+class SegmenterRecipe(_MaskedRecipe):
+    """A segmenter trained on masks with Dice and cross-entropy."""
 
     task: Literal["segmenter"]
-    classes: list[str] = ["lung"]
     architecture: Literal["unet", "unetr"] = "unet"
     channels: list[int] = [16, 32, 64, 96]
-    take: dict[str, int] = Field({}, description="how many training images of a dataset; all where absent")
+
+
+class LatentSegmenterModel(_Strict):
+    """`LatentSegmenter` sizes; `autoencoder` is a folder of a diffusers AutoencoderKL, such as kl-f8."""
+
+    patch: int = Field(8, ge=4)
+    mask_coefficients: int = Field(8, ge=1)
+    vision_coefficients: int = Field(16, ge=1)
+    vision_channels: int = Field(32, ge=8)
+    denoiser_channels: list[int] = [64, 96, 128]
+    autoencoder: str | None = None
+
+
+class LatentSegmenterRecipe(_MaskedRecipe):
+    """One-step latent-diffusion segmentation (SynDiff, arXiv 2507.15361).
+
+    The loss is `noise_weight` |eps - eps^| + `latent_weight` |z0 - z~0|; the paper has 1 and 1, and epsilon, uniform
+    timesteps (`one_step_share` 0) and a step at 50. Epsilon wants `precision: "no"`.
+    """
+
+    task: Literal["latent_segmenter"]
+    model: LatentSegmenterModel = LatentSegmenterModel()
+    prediction_type: Literal["sample", "epsilon"] = "sample"
+    timestep: int = Field(999, ge=0, le=999, description="of the single step")
+    one_step_share: float = Field(0.5, ge=0, le=1, description="share of a batch that learns the single step")
+    noise_weight: float = Field(1.0, ge=0)
+    latent_weight: float = Field(1.0, ge=0)
+    train_vision: bool = Field(True, description="or keep the vision encoder as it begins")
 
 
 class ClassifierRecipe(_Recipe):
@@ -142,7 +176,7 @@ class TextToImageRecipe(_Recipe):
     grounding_weight: float = Field(0.0, ge=0)
 
 
-Recipe = AutoencoderRecipe | SegmenterRecipe | ClassifierRecipe | TextToImageRecipe
+Recipe = AutoencoderRecipe | SegmenterRecipe | LatentSegmenterRecipe | ClassifierRecipe | TextToImageRecipe
 _ADAPTER: TypeAdapter[Recipe] = TypeAdapter(Annotated[Recipe, Field(discriminator="task")])
 
 

@@ -21,6 +21,10 @@ def make_task(recipe: Recipe, output: Path) -> Task:
         from skiagraph.training.tasks.segmenter import SegmenterTask
 
         return SegmenterTask.from_recipe(recipe)
+    if recipe.task == "latent_segmenter":
+        from skiagraph.training.tasks.latent_segmenter import LatentSegmenterTask
+
+        return LatentSegmenterTask.from_recipe(recipe)
     if recipe.task == "classifier":
         from skiagraph.training.tasks.classifier import ClassifierTask
 

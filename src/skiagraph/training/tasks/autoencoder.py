@@ -40,7 +40,9 @@ class AutoencoderTask:
         self.val = load_images(val[:: max(1, len(val) // 128)], data.image_size, data.fit)
         # The last-channel layout is what convolutions on a CPU are fastest in.
         self.model = SmallAutoencoderKL(**recipe.model.model_dump()).to(memory_format=torch.channels_last)
-        self.model.set_transform(*patch_transform(self.train, self.weights, self.model))
+        self.model.set_transform(
+            *patch_transform(self.train, self.weights, self.model.downscale, recipe.model.latent_channels)
+        )
         self.model.encoder.requires_grad_(False)
         self.device = torch.device("cpu")
 
@@ -76,7 +78,7 @@ MAXIMUM_STD = 2.0
 """Largest standard deviation of a latent channel; with more, the last step's noise would not hide a patch's mean."""
 
 
-def patch_transform(images: Tensor, weights: Tensor, model: SmallAutoencoderKL) -> tuple[Tensor, Tensor, float]:
+def patch_transform(images: Tensor, weights: Tensor, side: int, channels: int) -> tuple[Tensor, Tensor, float]:
     """The Karhunen-Loeve transform of image patches: (basis, gain, mean) for `SmallAutoencoderKL.set_transform`.
 
     Latent channels get standard deviations in proportion to the square root of the coefficients' own, with mean
@@ -86,9 +88,9 @@ def patch_transform(images: Tensor, weights: Tensor, model: SmallAutoencoderKL) 
     Args:
         images: uint8 (n, 1, H, W).
         weights: (n,) of each image.
-        model: names the side of a patch and the number of channels.
+        side: of a patch in pixels.
+        channels: coefficients kept of each patch.
     """
-    side, channels = model.downscale, model.config.latent_channels
     shares = weights / weights.sum()
     mean = sum(float((to_model_range(i).mean(dim=(1, 2, 3)) * s).sum()) for i, s in _chunks(images, shares))
     covariance = torch.zeros(side**2, side**2, dtype=torch.float64)

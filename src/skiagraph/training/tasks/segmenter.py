@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ from skiagraph.training.images import (
     to_model_range,
     warp,
 )
-from skiagraph.training.recipe import SegmenterRecipe
+from skiagraph.training.recipe import LatentSegmenterRecipe, SegmenterRecipe
 
 Pairs = tuple[Tensor, Tensor]
 """Images and label maps, uint8 (n, 1, size, size) each."""
@@ -33,46 +34,76 @@ class SegmenterTask:
     def __init__(self, recipe: SegmenterRecipe, train: Pairs, val: Pairs) -> None:
         self.recipe, self.train, self.val = recipe, train, val
         self.model = Segmenter(
-            ("background", *recipe.classes), recipe.architecture, recipe.channels, recipe.data.image_size
-        )
+            ("background", *recipe.classes), recipe.architecture, recipe.channels, recipe.data.image_size,
+            recipe.in_channels,
+        )  # fmt: skip
         self.criterion = DiceCELoss(to_onehot_y=True, softmax=True)
         self.device = torch.device("cpu")
 
     @classmethod
     def from_recipe(cls, recipe: SegmenterRecipe) -> SegmenterTask:
         """Trains on the data sets that the recipe names."""
-        train = load_pairs(_taken(records_of(recipe.data, "train"), recipe), recipe)
-        return cls(recipe, train, load_pairs(records_of(recipe.data, "val"), recipe))
+        return cls(recipe, *splits_of(recipe))
 
     def to(self, device: torch.device) -> None:
         self.device = device
 
     def loss(self, model: nn.Module, batch_size: int, generator: Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        chosen = random_indices(len(self.train[0]), batch_size, generator)
-        images, masks = (part[chosen] for part in self.train)
-        matrices = random_affine(batch_size, generator, rotate=15, zoom=0.35, shift=0.1)
-        images = warp(to_model_range(images), matrices)
-        images = random_intensity(images, generator, contrast=0.5, brightness=0.4, gamma=0.7)
-        masks = warp(masks.float(), matrices, mode="nearest", padding="zeros")
+        images, masks = augmented(self.train, batch_size, generator)
         logits = model(images.to(self.device)).float()
         return self.criterion(logits, masks.to(self.device)), {}
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Dice of every class with the pixels of all validation images in one count."""
-        images, masks = self.val
-        predicted = torch.cat([model.segment(to_model_range(c).to(self.device)).cpu() for c in images.split(32)])
-        scores = {}
-        for index, name in enumerate(self.recipe.classes, start=1):
-            p, t = predicted == index, masks[:, 0] == index
-            scores[f"val_dice/{name}"] = float(2 * (p & t).sum() / (p.sum() + t.sum()).clamp_min(1))
-        return scores
+        return validation_dice(model, self.val, self.recipe.classes, self.device)
 
     def export(self, model: nn.Module, folder: Path) -> None:
         model.half().save_pretrained(folder)
 
 
-def load_pairs(records: list[Record], recipe: SegmenterRecipe) -> Pairs:
+def splits_of(recipe: SegmenterRecipe | LatentSegmenterRecipe) -> tuple[Pairs, Pairs]:
+    """Training pairs, as many as the recipe takes, and validation pairs of the data sets it names."""
+    train = load_pairs(_taken(records_of(recipe.data, "train"), recipe), recipe)
+    return train, load_pairs(records_of(recipe.data, "val"), recipe)
+
+
+def augmented(pairs: Pairs, batch_size: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    """A random batch, moved, turned, zoomed and changed in intensity.
+
+    Returns:
+        Images float32 (batch, channels, size, size) in [-1, 1], and their label maps float32 (batch, 1, size, size).
+    """
+    chosen = random_indices(len(pairs[0]), batch_size, generator)
+    images, masks = (part[chosen] for part in pairs)
+    matrices = random_affine(batch_size, generator, rotate=15, zoom=0.35, shift=0.1)
+    images = warp(to_model_range(images), matrices)
+    images = random_intensity(images, generator, contrast=0.5, brightness=0.4, gamma=0.7)
+    return images, warp(masks.float(), matrices, mode="nearest", padding="zeros")
+
+
+def validation_dice(model: nn.Module, pairs: Pairs, classes: Sequence[str], device: torch.device) -> dict[str, float]:
+    """Dice of every class with the pixels of all validation images in one count."""
+    images, masks = pairs
+    predicted = torch.cat([model.segment(to_model_range(c).to(device)).cpu() for c in images.split(32)])
+    scores = {}
+    for index, name in enumerate(classes, start=1):
+        p, t = predicted == index, masks[:, 0] == index
+        scores[f"val_dice/{name}"] = float(2 * (p & t).sum() / (p.sum() + t.sum()).clamp_min(1))
+    return scores
+
+
+def load_pairs(records: list[Record], recipe: SegmenterRecipe | LatentSegmenterRecipe) -> Pairs:
     """Images and label maps of the records with a trusted mask of the recipe's classes."""
+    kept, masks = read_masks(records, recipe)
+    return load_images(kept, recipe.data.image_size, recipe.data.fit, recipe.in_channels), masks
+
+
+def read_masks(records: list[Record], recipe: SegmenterRecipe | LatentSegmenterRecipe) -> tuple[list[Record], Tensor]:
+    """The records with a trusted mask of the recipe's classes, and their label maps uint8 (n, 1, size, size).
+
+    Raises:
+        DataError: there is none.
+    """
     size, fit = recipe.data.image_size, recipe.data.fit
     kept, masks = [], []
     for record in masked(records):
@@ -83,7 +114,7 @@ def load_pairs(records: list[Record], recipe: SegmenterRecipe) -> Pairs:
         kept.append(record)
     if not kept:
         raise DataError(f"no image of {', '.join(recipe.data.datasets)} has a trusted mask of {recipe.classes}")
-    return load_images(kept, size, fit), torch.stack(masks)[:, None]
+    return kept, torch.stack(masks)[:, None]
 
 
 def masked(records: list[Record]) -> list[Record]:
@@ -91,7 +122,7 @@ def masked(records: list[Record]) -> list[Record]:
     return [r for r in records if r.mask is not None and r.mask_trusted]
 
 
-def _taken(records: list[Record], recipe: SegmenterRecipe) -> list[Record]:
+def _taken(records: list[Record], recipe: SegmenterRecipe | LatentSegmenterRecipe) -> list[Record]:
     """As many images with a mask of each dataset as `recipe.take` says, drawn by the recipe's seed."""
     usable = masked(records)
     order = torch.randperm(len(usable), generator=Generator().manual_seed(recipe.seed)).tolist()

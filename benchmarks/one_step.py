@@ -1,0 +1,257 @@
+"""Is one step enough, and what makes it work? The tables of SynDiff's segmenter (arXiv 2507.15361), one command each.
+
+    python benchmarks/one_step.py speed --data DIR -o out/one-step      # (a) 1, 10, 50, 100 steps of one model
+    python benchmarks/one_step.py peers --data DIR -o out/one-step      # (b) beside MONAI's U-Net, same data and time
+    python benchmarks/one_step.py ablations --data DIR -o out/one-step  # (e) encoder, loss, timestep
+
+Every model is trained for the same wall time on the machine at hand (`--minutes`) and tested, once, after its last
+step. Trained models are kept in `-o DIR/cells` and shared by the tables; an interrupted command goes on from there.
+Times are of one picture alone, everything from image to label map included. Intervals resample patients (sequences of
+CVC-ClinicDB), not pictures. On a busy machine equal minutes are not equal work: run it alone.
+
+With the defaults, `speed` takes 30 minutes of training and about 10 of testing, `peers` 30 more, `ablations` eight more
+models or 4 hours, for each seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import track
+from torch import Tensor, nn
+
+from machine import machine
+from skiagraph.data.datasets import load_records
+from skiagraph.data.masks import LUNG_SIDES
+from skiagraph.evaluation import bootstrap, dice, hd95, iou
+from skiagraph.files import write_json
+from skiagraph.models.registry import load_component
+from skiagraph.training.images import load_images, to_model_range
+from skiagraph.training.loop import make_optimizer, step_generator, train
+from skiagraph.training.recipe import DataConfig, LatentSegmenterRecipe, OptimConfig, SegmenterRecipe
+from skiagraph.training.tasks.latent_segmenter import LatentSegmenterTask
+from skiagraph.training.tasks.segmenter import SegmenterTask, read_masks, splits_of
+
+SIZE = 256
+STEPS = (1, 10, 50, 100)
+TIMESTEPS = (25, 50, 100, 200, 999)
+POLYPS = ("cvc_clinicdb", "cvc_clinicdb_by_frame")
+METRICS = {"dice": dice, "iou": iou, "hd95": hd95}
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+TRIED = 8
+"""Training steps that the time of one is measured on, after two that do not count."""
+
+AnyRecipe = LatentSegmenterRecipe | SegmenterRecipe
+Predict = Callable[[nn.Module, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Test pictures uint8 (n, c, h, w), label maps (n, h, w) and the patient of each."""
+
+    images: Tensor
+    labels: np.ndarray
+    patients: list[str]
+
+
+class Bench:
+    """Data read once, models trained once."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.classes = ["polyp"] if args.dataset in POLYPS else list(LUNG_SIDES)
+        recipe = self.latent(0)
+        self.train, self.val = splits_of(recipe)
+        records, labels = read_masks(load_records([args.dataset], args.data, splits=["test"]), recipe)
+        chosen = np.linspace(0, len(records) - 1, min(args.cases, len(records))).round().astype(int)
+        records = [records[i] for i in chosen]
+        images = load_images(records, SIZE, recipe.data.fit, recipe.in_channels)
+        self.test = Cases(images, labels[chosen, 0].numpy(), [r.patient for r in records])
+
+    def latent(self, seed: int, **changes: Any) -> LatentSegmenterRecipe:
+        """The latent segmenter's recipe; its noise prediction wants full precision."""
+        precision = "no" if changes.get("prediction_type") == "epsilon" else "bf16"
+        return LatentSegmenterRecipe(
+            task="latent_segmenter", **self._common(seed, precision, learning_rate=1e-3, ema_decay=0.998), **changes
+        )
+
+    def unet(self, seed: int) -> SegmenterRecipe:
+        """MONAI's U-Net, as the shipped lung segmenter is trained, at the latent segmenter's size."""
+        return SegmenterRecipe(task="segmenter", **self._common(seed, "bf16", learning_rate=2e-3, ema_decay=0.995))
+
+    def _common(self, seed: int, precision: str, **optim: float) -> dict[str, Any]:
+        args = self.args
+        return {
+            "seed": seed, "classes": self.classes, "in_channels": 3 if args.dataset in POLYPS else 1,
+            "data": DataConfig(datasets=[args.dataset], root=args.data, image_size=SIZE),
+            "take": {args.dataset: args.limit} if args.limit else {},
+            "optim": OptimConfig(
+                steps=1, batch_size=16, weight_decay=0.01, precision=precision, validate_every=0, tensorboard=False,
+                **optim,
+            ),
+        }  # fmt: skip
+
+    def trained(self, name: str, recipe: AnyRecipe) -> nn.Module:
+        """The cell's model, trained for the given minutes unless it is there already."""
+        folder = self.args.output / "cells" / f"{self.args.dataset}-{name}-{recipe.seed}"
+        if not (folder / "model").is_dir():
+            kind = SegmenterTask if isinstance(recipe, SegmenterRecipe) else LatentSegmenterTask
+            budget = folder / "steps.json"
+            if not budget.is_file():
+                torch.manual_seed(recipe.seed)
+                steps = max(1, int(60 * self.args.minutes / seconds_per_step(kind(recipe, self.train, self.val))))
+                write_json(budget, steps)
+            optim = recipe.optim.model_copy(update={"steps": int(budget.read_text())})
+            recipe = recipe.model_copy(update={"optim": optim})
+            torch.manual_seed(recipe.seed)
+            print(f"{folder.name}: {optim.steps} steps in about {self.args.minutes:g} minutes", flush=True)
+            train(recipe, kind(recipe, self.train, self.val), folder)
+        return load_component(folder / "model").to(DEVICE).eval()
+
+    def row(self, name: str, models: list[nn.Module], predict: Predict) -> dict[str, Any]:
+        """A table's row: measures over the test cases, and seconds of one picture; means over the seeds' models."""
+        values: dict[str, list] = {metric: [] for metric in METRICS}
+        seconds = []
+        for model in models:
+            for picture in self.test.images[:3].split(1):  # what is made once is not timed
+                predict(model, to_model_range(picture).to(DEVICE))
+            found = []
+            for picture in track(self.test.images.split(1), name, transient=True):
+                started = time.perf_counter()
+                found.append(predict(model, to_model_range(picture).to(DEVICE))[0].cpu().numpy())
+                seconds.append(time.perf_counter() - started)
+            for metric, per_image in score(np.stack(found), self.test.labels, len(self.classes)).items():
+                values[metric].append(per_image)
+        measures = {m: with_interval(np.mean(v, axis=0), self.test.patients) for m, v in values.items()}
+        row = {"name": name, "n": len(self.test.patients), "patients": len(set(self.test.patients)), **measures}
+        row["milliseconds"] = 1000 * float(np.median(seconds))
+        row["parameters"] = sum(p.numel() for p in models[0].parameters())
+        print(f"{name:24s} {row['milliseconds']:8.1f} ms ", *measures_of(row), sep="  ", flush=True)
+        return row
+
+    def models(self, name: str, make: Callable[[int], AnyRecipe]) -> list[nn.Module]:
+        return [self.trained(name, make(seed)) for seed in range(self.args.seeds)]
+
+
+def speed(bench: Bench) -> Iterator[dict[str, Any]]:
+    """(a) One model, from one step to a hundred."""
+    models = bench.models("base", bench.latent)
+    for steps in STEPS:
+        yield bench.row(f"{steps} step(s)", models, lambda m, x, s=steps: m.segment(x, steps=s))
+
+
+def peers(bench: Bench) -> Iterator[dict[str, Any]]:
+    """(b) The latent segmenter and MONAI's U-Net after equal training time."""
+    yield bench.row("latent, one step", bench.models("base", bench.latent), lambda m, x: m.segment(x))
+    yield bench.row("MONAI U-Net", bench.models("unet", bench.unet), lambda m, x: m.segment(x))
+
+
+def ablations(bench: Bench) -> Iterator[dict[str, Any]]:
+    """(e) Vision encoder, loss and timestep, one changed at a time; the paper's own setting has rows of its own."""
+    changes: dict[str, dict[str, Any]] = {
+        "base": {},
+        "frozen": {"train_vision": False},
+        "latent-loss": {"noise_weight": 0.0},
+        **{f"step-at-{t}": {"timestep": t} for t in TIMESTEPS[:-1]},
+    }
+    for name, change in changes.items():
+        models = bench.models(name, lambda seed, c=change: bench.latent(seed, **c))
+        yield bench.row(name, models, lambda m, x: m.segment(x))
+    paper: dict[str, Any] = {"prediction_type": "epsilon", "one_step_share": 0.0}
+    for name, change in {"paper": paper, "paper-noise-loss": {**paper, "latent_weight": 0.0}}.items():
+        models = bench.models(name, lambda seed, c=change: bench.latent(seed, **c))
+        for t in TIMESTEPS:
+            yield bench.row(f"{name}, t = {t}", models, lambda m, x, t=t: m.scores(x, timestep=t).argmax(dim=1))
+
+
+TABLES = {"speed": speed, "peers": peers, "ablations": ablations}
+
+
+def seconds_per_step(task: SegmenterTask | LatentSegmenterTask) -> float:
+    """Wall time of one training step, measured on a model that is thrown away."""
+    optim = task.recipe.optim
+    task.to(DEVICE)
+    optimizer = make_optimizer(task.model.to(DEVICE), optim)
+    started = 0.0
+    for step in range(TRIED + 2):
+        if step == 2:
+            started = time.perf_counter()
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=optim.precision == "bf16"):
+            loss, _ = task.loss(task.model, optim.batch_size, step_generator(0, step, 0))
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        loss.item()  # waits for an accelerator
+    return (time.perf_counter() - started) / TRIED
+
+
+def score(predicted: np.ndarray, true: np.ndarray, classes: int) -> dict[str, np.ndarray]:
+    """Every measure of every image, a mean over the classes."""
+    return {
+        name: np.mean([m(predicted == k, true == k).details["values"] for k in range(1, classes + 1)], axis=0)
+        for name, m in METRICS.items()
+    }
+
+
+def with_interval(values: np.ndarray, patients: list[str]) -> dict[str, float]:
+    """Mean over images with an interval from resampling patients."""
+    _, index = np.unique(patients, return_inverse=True)
+    sums, counts = np.bincount(index, values), np.bincount(index)
+    low, high = bootstrap(lambda s, c: float(s.sum() / c.sum()), sums, counts)
+    return {"value": float(values.mean()), "low": low, "high": high}
+
+
+def measures_of(row: dict[str, Any]) -> list[str]:
+    """A row's measures with their intervals, as text."""
+    shown = []
+    for metric, digits in (("dice", 3), ("iou", 3), ("hd95", 1)):
+        value, low, high = (f"{row[metric][key]:.{digits}f}" for key in ("value", "low", "high"))
+        shown.append(f"{value} ({low} to {high})")
+    return shown
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """The table, times also as multiples of the first row's."""
+    lines = ["| what | ms | times the first | Dice | IoU | HD95 (px) |", "| --- " * 6 + "|"]
+    for row in rows:
+        ratio = row["milliseconds"] / rows[0]["milliseconds"]
+        cells = [row["name"], f"{row['milliseconds']:.1f}", f"{ratio:.1f}", *measures_of(row)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Make one table: JSON and Markdown."""
+    args = _arguments()
+    warnings.filterwarnings("ignore", message="a single step at timestep")  # it is what the table shows
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    rows = list(TABLES[args.table](Bench(args)))
+    settings = {k: str(v) for k, v in vars(args).items()}
+    write_json(args.output / f"{args.table}.json", {"settings": settings, "machine": machine(), "rows": rows})
+    about = f"{rows[0]['n']} pictures of {rows[0]['patients']} patients or sequences of {args.dataset}; {machine()}"
+    (args.output / f"{args.table}.md").write_text(f"{about}\n\n{markdown(rows)}", encoding="utf-8")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", choices=list(TABLES))
+    parser.add_argument("--data", help="folder of the dataset folders; default $SKIAGRAPH_DATA")
+    parser.add_argument("-o", "--output", type=Path, default=Path("out/one-step"))
+    parser.add_argument("--dataset", default="kermany_pneumonia", choices=["kermany_pneumonia", *POLYPS])
+    parser.add_argument("--minutes", type=float, default=30, help="training time of each model")
+    parser.add_argument("--cases", type=int, default=100, help="test pictures, evenly chosen")
+    parser.add_argument("--limit", type=int, help="use only so many training images")
+    parser.add_argument("--seeds", type=int, default=1, help="models of each kind; a row is their mean")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""The segmentation job on tiny models."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import phantoms
+import skiagraph.engine.segment as job
+import tiny
+from skiagraph.data.images import square
+from skiagraph.data.masks import read_mask
+from skiagraph.engine.segment import SegmentConfig, list_inputs, segment
+from skiagraph.errors import ImageError, ModelError, SkiagraphError
+from skiagraph.models.registry import load_component
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    tiny.lung_segmenter().save_pretrained(folder / "unet")
+    tiny.latent_segmenter().save_pretrained(folder / "latent")
+    tiny.latent_segmenter(in_channels=3, classes=("background", "polyp")).save_pretrained(folder / "colour")
+    tiny.autoencoder().save_pretrained(folder / "other")
+    return folder
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Five phantoms in two folders, none of them square."""
+    rng, folder = np.random.default_rng(0), tmp_path / "in"
+    for name, cut in (("a", 60), ("b", 50), ("sub/a", 40), ("sub/c", 44), ("sub/d", 64)):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(phantoms.thorax(rng)[0][:cut]).save(folder / f"{name}.png")
+    return folder
+
+
+def config(pictures, model, **changes):
+    return SegmentConfig(**{"inputs": (str(pictures),), "model": str(model), "batch_size": 2, **changes})
+
+
+@pytest.mark.parametrize("name", ["unet", "latent"])
+def test_masks_have_the_size_of_their_pictures(models, pictures, tmp_path, name):
+    manifest = segment(config(pictures, models / name), tmp_path / "o", quiet=True)
+    assert manifest == json.loads((tmp_path / "o/manifest.json").read_text())
+    names = ["a", "b", "sub/a", "sub/c", "sub/d"]
+    assert [row["mask"] for row in manifest["images"]] == [f"masks/{name}.png" for name in names]
+    for row in manifest["images"]:
+        picture, mask = Image.open(row["source"]), Image.open(tmp_path / "o" / row["mask"])
+        assert mask.size == picture.size
+        assert mask.text["Classes"] == "0 background, 1 right lung, 2 left lung"
+        assert row["area"]["left lung"] == pytest.approx((np.asarray(mask) == 2).mean(), abs=1e-6)
+    assert manifest["failed"] == []
+    assert not (tmp_path / "o/journal.jsonl").exists()
+
+
+def test_a_square_picture_gets_what_the_model_says_of_it(models, pictures, tmp_path):
+    pixels = np.asarray(Image.open(pictures / "sub/d.png"), np.float32) / 255
+    segment(config(pictures / "sub/d.png", models / "unet"), tmp_path / "o", quiet=True)
+    model = load_component(models / "unet").eval()
+    scores = model.scores(torch.from_numpy(square(pixels, 32))[None, None] * 2 - 1)[0].numpy()
+    large = [np.asarray(Image.fromarray(plane).resize((64, 64), Image.Resampling.BILINEAR)) for plane in scores]
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "o/masks/d.png")), np.argmax(large, axis=0))
+
+
+def test_batches_do_not_change_masks(models, pictures, tmp_path):
+    one = segment(config(pictures, models / "latent", batch_size=1), tmp_path / "1", quiet=True)
+    all_ = segment(config(pictures, models / "latent", batch_size=5), tmp_path / "5", quiet=True)
+    assert one["config_hash"] == all_["config_hash"]
+    for row in one["images"]:
+        a, b = (np.asarray(Image.open(tmp_path / n / row["mask"])) for n in "15")
+        assert (a != b).mean() < 0.01, "but for rounding"
+
+
+@pytest.mark.parametrize("name", ["unet", "latent"])
+def test_half_precision_says_nearly_the_same(models, pictures, tmp_path, name):
+    full = segment(config(pictures, models / name), tmp_path / "f", quiet=True)
+    half = segment(config(pictures, models / name, dtype="bfloat16"), tmp_path / "h", quiet=True)
+    for a, b in zip(full["images"], half["images"], strict=True):
+        masks = [np.asarray(Image.open(tmp_path / f / r["mask"])) for f, r in (("f", a), ("h", b))]
+        assert (masks[0] != masks[1]).mean() < 0.1
+
+
+def test_a_stopped_run_goes_on_without_repeating_or_losing_one(models, pictures, tmp_path, monkeypatch):
+    whole, made = job._write, []
+
+    def killed(item, *args):
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        made.append(item.name)
+        return whole(item, *args)
+
+    monkeypatch.setattr(job, "_write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        segment(config(pictures, models / "unet"), tmp_path / "o", quiet=True)
+    monkeypatch.undo()
+    again = []
+    monkeypatch.setattr(job, "_write", lambda item, *args: again.append(item.name) or whole(item, *args))
+    manifest = segment(config(pictures, models / "unet"), tmp_path / "o", quiet=True)
+    assert sorted(made + again) == ["a", "b", "sub/a", "sub/c", "sub/d"]
+    assert len(manifest["images"]) == 5
+    again.clear()
+    (tmp_path / "o/masks/b.png").write_bytes(b"")
+    assert segment(config(pictures, models / "unet"), tmp_path / "o", quiet=True)["images"] == manifest["images"]
+    assert again == ["b"]
+
+
+def test_files_that_cannot_be_read_are_listed_and_tried_again(models, pictures, tmp_path):
+    broken = pictures / "b.png"
+    good = broken.read_bytes()
+    broken.write_bytes(good[:200])
+    Image.fromarray(np.full((64, 64), 7, np.uint8)).save(pictures / "flat.jpg")
+    (pictures / "notes.txt").write_text("not a picture")
+    manifest = segment(config(pictures, models / "unet"), tmp_path / "o", quiet=True)
+    assert [row["source"] for row in manifest["failed"]] == [str(broken), str(pictures / "flat.jpg")]
+    assert "constant" in manifest["failed"][1]["error"]
+    assert len(manifest["images"]) == 4
+    broken.write_bytes(good)
+    manifest = segment(config(pictures, models / "unet"), tmp_path / "o", quiet=True)
+    assert len(manifest["images"]) == 5
+    assert len(manifest["failed"]) == 1
+
+
+def test_uncertainty_is_written_beside_the_mask(models, pictures, tmp_path):
+    manifest = segment(config(pictures, models / "latent", uncertainty=3, steps=2), tmp_path / "o", quiet=True)
+    for row in manifest["images"]:
+        picture = Image.open(tmp_path / "o" / row["uncertainty"])
+        assert picture.size == Image.open(row["source"]).size
+        assert row["mean_uncertainty"] == pytest.approx(np.asarray(picture).mean() / 255, abs=0.01)
+    assert any(row["mean_uncertainty"] > 0 for row in manifest["images"])
+
+
+def test_colour_pictures_for_a_colour_model(models, tmp_path):
+    colours = np.random.default_rng(0).integers(0, 255, (48, 64, 3)).astype(np.uint8)
+    Image.fromarray(colours).save(tmp_path / "c.png")
+    manifest = segment(config(tmp_path / "c.png", models / "colour"), tmp_path / "o", quiet=True)
+    stored = np.asarray(Image.open(tmp_path / "o/masks/c.png"))
+    assert stored.shape == (48, 64)
+    assert set(np.unique(stored)) <= {0, 255}
+    assert read_mask(tmp_path / "o/masks/c.png", 32, fit="pad", classes=["polyp"]).shape == (32, 32)
+    grey = segment(config(tmp_path / "c.png", models / "unet"), tmp_path / "g", quiet=True)
+    assert "coloured" in grey["failed"][0]["error"]
+    assert manifest["failed"] == []
+
+
+def test_mistakes_are_named_before_anything_is_written(models, pictures, tmp_path):
+    out = tmp_path / "o"
+    for wrong, error, message in (
+        ({"inputs": (str(tmp_path / "gone"),)}, ImageError, "does not exist"),
+        ({"inputs": (str(models / "unet"),)}, ImageError, "no pictures"),
+        ({"inputs": (str(pictures / "a.png"), str(pictures / "sub/a.png"))}, ImageError, r"2 inputs are named a\.png"),
+        ({"model": models / "other"}, ModelError, "not a segmenter"),
+        ({"uncertainty": 2}, ModelError, "need a latent segmenter"),
+        ({"steps": 2}, ModelError, "need a latent segmenter"),
+    ):
+        with pytest.raises(error, match=message):
+            segment(config(pictures, **{"model": models / "unet", **wrong}), out, quiet=True)
+        assert not out.exists()
+    segment(config(pictures, models / "unet"), out, quiet=True)
+    with pytest.raises(SkiagraphError, match="another run"):
+        segment(config(pictures, models / "latent"), out, quiet=True)
+
+
+def test_names_of_masks(pictures, tmp_path):
+    Image.open(pictures / "a.png").save(pictures / "a.jpg")
+    (pictures / ".hidden.png").write_bytes(b"")
+    (pictures / "out").mkdir()
+    (pictures / "out/mask.png").write_bytes(b"")
+    names = {item.name for item in list_inputs([str(pictures)], pictures / "out")}
+    assert names == {"a.png", "a.jpg", "b", "sub/a", "sub/c", "sub/d"}
+    uids = [pictures / "1.2.840.1", pictures / "1.2.840.2"]
+    for path in uids:
+        path.write_bytes(b"")
+    assert {"1.2.840.1", "1.2.840.2"} < {item.name for item in list_inputs([str(pictures)], pictures / "out")}

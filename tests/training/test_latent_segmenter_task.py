@@ -1,0 +1,119 @@
+"""The latent segmenter trains, with the linear codec and with diffusers' autoencoder, and what it is fed."""
+
+import json
+
+import pytest
+import torch
+
+import phantoms
+import tiny
+from skiagraph.errors import ModelError
+from skiagraph.models.latent_segmenter import LatentSegmenter
+from skiagraph.models.noising import add_noise
+from skiagraph.models.registry import load_component
+from skiagraph.training.loop import train
+from skiagraph.training.recipe import LatentSegmenterRecipe
+from skiagraph.training.tasks import make_task
+
+SIZES = {
+    "patch": 4, "mask_coefficients": 6, "vision_coefficients": 4, "vision_channels": 8, "denoiser_channels": [16, 32],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return phantoms.dataset(tmp_path_factory.mktemp("data"))
+
+
+def recipe(root, steps=3, **changes):
+    optim = {
+        "steps": steps, "batch_size": 4, "learning_rate": 3e-3, "precision": "no", "log_every": 1,
+        "validate_every": steps, "warmup_steps": 5, "ema_decay": 0.9, "tensorboard": False,
+    }  # fmt: skip
+    data = {"datasets": ["phantoms"], "root": str(root), "image_size": 64, "fit": "squash"}
+    values = {"task": "latent_segmenter", "classes": ["right lung", "left lung"], "model": SIZES, **changes}
+    return LatentSegmenterRecipe(data=data, optim=optim, **values)
+
+
+def test_it_learns_and_says_so_on_the_validation_split(tmp_path, root):
+    made = recipe(root, steps=120)
+    model = train(made, make_task(made, tmp_path), tmp_path, quiet=True)
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    scores = {k: v for row in log for k, v in row.items()}
+    assert min(scores["val_dice/right lung"], scores["val_dice/left lung"]) > 0.5
+    loaded = load_component(model)
+    assert loaded.config.classes == ["background", "right lung", "left lung"]
+    assert loaded.segment(torch.zeros(1, 1, 50, 60), steps=2).shape == (1, 50, 60)
+
+
+def test_masks_come_back_from_their_latents(root, tmp_path):
+    task = make_task(recipe(root), tmp_path)
+    labels = task.train[1][:, 0]
+    latents = task.model.encode_masks(labels)
+    again = task.model.decode_masks(latents).argmax(dim=1)
+    assert (again == labels).float().mean() > 0.97
+    assert 0.5 < latents.std() < 2
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_what_the_denoiser_is_fed(root, tmp_path, share, monkeypatch):
+    """Pure noise at the single step's timestep, or masks noised to every timestep."""
+    task = make_task(recipe(root, one_step_share=share, timestep=50), tmp_path)
+    fed = {}
+
+    class Watched(torch.nn.Module):
+        def forward(self, noisy, timesteps, images):
+            fed.update(noisy=noisy, timesteps=timesteps)
+            return task.model(noisy, timesteps, images)
+
+    clean = []
+    encode = task.model.encode_masks
+    monkeypatch.setattr(task.model, "encode_masks", lambda labels: clean.append(encode(labels)) or clean[-1])
+    loss, _ = task.loss(Watched(), 16, torch.Generator().manual_seed(0))
+    assert torch.isfinite(loss)
+    noise = (fed["noisy"] - task.model.abar(fed["timesteps"]).sqrt() * clean[0]) / (
+        1 - task.model.abar(fed["timesteps"])
+    ).sqrt()
+    if share:
+        assert set(fed["timesteps"].tolist()) == {50}
+        assert abs(fed["noisy"].std() - 1) < 0.05
+        assert abs((fed["noisy"] * clean[0]).mean()) < 0.05, "nothing of the mask is in it"
+    else:
+        assert len(set(fed["timesteps"].tolist())) > 10
+        torch.testing.assert_close(add_noise(clean[0], noise, task.model.abar(fed["timesteps"])), fed["noisy"])
+        assert abs(noise.std() - 1) < 0.1
+
+
+def test_a_frozen_vision_encoder_stays_as_it_begins(root, tmp_path):
+    made = recipe(root, train_vision=False)
+    assert parts_that_change(made, tmp_path / "frozen") == {"denoiser"}
+    assert parts_that_change(recipe(root), tmp_path / "trained") == {"denoiser", "vision"}
+
+
+def parts_that_change(made, folder):
+    """Names of the model's parts that training changes, at the precision it is saved in."""
+    task = make_task(made, folder)
+    before = {k: v.half() for k, v in task.model.state_dict().items()}
+    after = load_component(train(made, task, folder, quiet=True)).state_dict()
+    return {k.split(".")[0] for k in before if not torch.equal(before[k], after[k].half())}
+
+
+def test_with_the_autoencoder_of_diffusers(root, tmp_path):
+    autoencoder = tiny.colour_autoencoder()
+    autoencoder.save_pretrained(tmp_path / "vae")
+    made = recipe(
+        root, model={**SIZES, "autoencoder": str(tmp_path / "vae")}, prediction_type="epsilon", classes=["lung"]
+    )
+    task = make_task(made, tmp_path / "o")
+    assert abs(task.model.encode_masks(task.train[1][:, 0]).std() - 1) < 0.1
+    stored = autoencoder.encoder.state_dict()
+    assert all(torch.equal(v, stored[k]) for k, v in task.model.vision.encoder.state_dict().items())
+    model = load_component(train(made, task, tmp_path / "o", quiet=True))
+    assert isinstance(model, LatentSegmenter)
+    assert model.config.prediction_type == "epsilon"
+
+
+def test_another_autoencoder_is_refused(root, tmp_path):
+    tiny.autoencoder().save_pretrained(tmp_path / "vae")
+    with pytest.raises(ModelError, match="diffusers AutoencoderKL"):
+        make_task(recipe(root, model={"autoencoder": str(tmp_path / "vae")}), tmp_path)
