@@ -9,7 +9,7 @@ import phantoms
 import tiny
 from skiagraph.attention.steer import Regulation, regulated
 from skiagraph.errors import MaskError, ModelError
-from skiagraph.pipelines.counterfactual import EditSettings, edit_image, fade
+from skiagraph.pipelines.counterfactual import EditSettings, edit_image
 
 FAST = {"steps": 4}
 
@@ -73,15 +73,6 @@ def test_noise_starts_depend_on_the_seed(case):
     first, again, other = (edit(case, seed=s, start="noise").image for s in (0, 0, 1))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
-
-
-def test_fade_is_zero_outside_and_one_inside():
-    roi = np.zeros((40, 40), bool)
-    roi[5:35, 5:35] = True
-    weight = fade(roi, 6)
-    assert not weight[~roi].any()
-    assert weight[20, 20] == 1
-    assert (np.diff(weight[20, :20]) >= 0).all()
 
 
 def test_gate_and_amplification_reach_only_the_conditional_half():

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from diffusers import DDIMInverseScheduler, DDIMScheduler
-from scipy import ndimage
 from torch import Generator, Tensor
 
 from skiagraph.attention.capture import middle_layers
@@ -23,6 +22,7 @@ from skiagraph.attention.regulate import (
 from skiagraph.attention.steer import Regulation, regulated
 from skiagraph.errors import MaskError, ModelError
 from skiagraph.models.text import TextStates
+from skiagraph.pipelines.paste import with_change
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 
 
@@ -130,18 +130,6 @@ def edit_image(
             latents = inside * latents + (1 - inside) * path[index + 1]
     change = pipeline.decode(latents)[0] - pipeline.decode(path[-1])[0]
     return Edit(with_change(image, change, roi, s.feather), change, scores)
-
-
-def with_change(image: np.ndarray, change: np.ndarray, roi: np.ndarray, feather: float) -> np.ndarray:
-    """The image (H, W) with a change faded in inside the region; outside it every pixel is the image's own."""
-    return (image + fade(roi, feather) * change).clip(0, 1).astype(np.float32)
-
-
-def fade(roi: np.ndarray, width: float) -> np.ndarray:
-    """Weight of an edit, float32 (H, W): 0 outside the region, rising smoothly to 1 `width` pixels inside it."""
-    depth = ndimage.distance_transform_edt(roi)
-    ramp = np.clip(depth / max(width, 1e-6), 0, 1)
-    return (0.5 - 0.5 * np.cos(np.pi * ramp)).astype(np.float32)
 
 
 def _path(
