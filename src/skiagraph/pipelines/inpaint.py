@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +20,7 @@ from torch import Generator, Tensor
 from skiagraph.data.images import square, unsquare
 from skiagraph.errors import MaskError, ModelError
 from skiagraph.models.registry import DEFAULT_MODEL, model_folder
-from skiagraph.pipelines.paste import with_change
+from skiagraph.pipelines.paste import coarse, with_change
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 
 FOREIGN = ("StableDiffusionInpaintPipeline", "StableDiffusionXLInpaintPipeline")
@@ -35,19 +36,22 @@ class InpaintSettings:
     strength: share of the schedule that is run, in (0, 1]; below 1 painting starts from the noised image itself.
     resamples: times that each step is taken, going back to its noise in between (RePaint); own models only.
     feather: pixels of the image over which the painting fades in from the mask's border inwards.
+    keep_detail: what is finer than so many of the model's pixels stays the image's own; the painter's own where None.
     """
 
     steps: int = 30
     guidance: float = 3.0
     strength: float = 0.8
     resamples: int = 1
-    feather: float = 8.0
+    feather: float = 4.0
+    keep_detail: float | None = None
 
 
 class Painter(Protocol):
-    """Paints a square image of side `side` inside a mask."""
+    """Paints a square image of side `side` inside a mask; `keep_detail` as in `InpaintSettings`."""
 
     side: int
+    keep_detail: float
 
     def change(
         self, image: np.ndarray, mask: np.ndarray, prompt: str, negative: str, seed: int, settings: InpaintSettings
@@ -73,7 +77,8 @@ def load_painter(
     if kind == TextToImagePipeline.__name__:
         return MaskedSampling(TextToImagePipeline.load(folder, dtype=dtype, device=device))
     if kind not in FOREIGN:
-        raise ModelError(f"{folder} holds {kind}; painting needs {TextToImagePipeline.__name__} or {', '.join(FOREIGN)}")
+        known = ", ".join((TextToImagePipeline.__name__, *FOREIGN))
+        raise ModelError(f"{folder} holds {kind}, which cannot paint inside masks; known: {known}")
     # The checker of everyday photographs takes tissue for nudity and blackens it.
     unchecked = {"safety_checker": None, "requires_safety_checker": False} if kind == FOREIGN[0] else {}
     try:
@@ -125,19 +130,25 @@ def inpaint(
     # What is under half a pixel of the model's still has to be painted, so any touched pixel counts.
     small = square(mask.astype(np.float32), painter.side) > 0.05
     change = painter.change(square(image, painter.side), small, prompt, negative, seed, s)
+    change = coarse(change, small, painter.keep_detail if s.keep_detail is None else s.keep_detail)
     return with_change(image, unsquare(change, mask.shape), mask, s.feather)
 
 
 class MaskedSampling:
-    """A text-to-image model that paints inside masks (blended latent diffusion, Avrahami et al. 2022, arXiv 2206.02779).
+    """A text-to-image model that paints inside masks: blended latent diffusion (arXiv 2206.02779, algorithm 1).
 
     After every step, latents outside the mask are the image's own, noised to that step. With `resamples` above 1 each
     step is taken again from fresh noise, so that both sides of the border agree (RePaint, arXiv 2201.09865, algorithm
     1). Models trained to paint are besides shown the mask and the masked image, as diffusers' inpainting U-Nets are.
+
+    A model that is not draws densities well, ribs and vessels not; so these stay the image's own (`keep_detail`).
     """
 
     def __init__(self, pipeline: TextToImagePipeline) -> None:
         self.pipeline, self.side = pipeline, pipeline.image_side
+        latent_channels = pipeline.vae.config.latent_channels
+        self.trained_to_paint = pipeline.denoiser.config.in_channels > latent_channels
+        self.keep_detail = 0.0 if self.trained_to_paint else 6.0
 
     @torch.no_grad()
     def change(
@@ -156,7 +167,7 @@ class MaskedSampling:
         words = pipeline.in_model_words([t for t in (negative, prompt) if t.strip()])
         text = pipeline.encode_prompts(words if len(words) == 2 else ["", *words])
         latents = scheduler.add_noise(original, noise(), timesteps[:1])
-        for level, following in zip(levels, levels[1:], strict=False):
+        for level, following in pairwise(levels):
             for repeat in range(settings.resamples):
                 if repeat:
                     latents = noised_again(latents, scheduler, following, level, noise())
@@ -170,9 +181,8 @@ class MaskedSampling:
 
     def _told(self, image: np.ndarray, mask: np.ndarray, original: Tensor) -> tuple[Tensor, Tensor | None]:
         """Latent pixels that are painted, bool (1, 1, h, w), and what a model trained to paint is told."""
-        denoiser = self.pipeline.denoiser
         area = mask_area(torch.from_numpy(mask)[None, None], original.shape[-1]).to(original)
-        if denoiser.config.in_channels == original.shape[1]:
+        if not self.trained_to_paint:
             return area > 0, None
         hidden = np.where(mask if image.ndim == 2 else mask[..., None], np.float32(0.5), image)
         return area > 0, torch.cat([area, self.pipeline.encode(hidden[None])], dim=1)
@@ -180,6 +190,8 @@ class MaskedSampling:
 
 class DiffusersInpainting:
     """A diffusers inpainting pipeline; grey images are shown to it in three equal channels."""
+
+    keep_detail = 0.0
 
     def __init__(self, pipeline: DiffusionPipeline) -> None:
         self.pipeline = pipeline
