@@ -24,7 +24,7 @@ class GateConfig:
 
     least_change: float = 0.01
     seam_quantile: float = 0.95
-    least_dice: float = 0.7
+    least_dice: float = 0.8
 
 
 class Gate:

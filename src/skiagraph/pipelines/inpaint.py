@@ -155,8 +155,11 @@ class MaskedSampling:
         self, image: np.ndarray, mask: np.ndarray, prompt: str, negative: str, seed: int, settings: InpaintSettings
     ) -> np.ndarray:
         pipeline = self.pipeline
-        if (image.ndim == 3) != pipeline.config.colour:
-            raise ModelError(f"the model paints {'colour' if pipeline.config.colour else 'grey'} images only")
+        if image.ndim == 3 and not pipeline.config.colour:
+            raise ModelError("the model paints grey images only; this one is coloured")
+        if image.ndim == 2 and pipeline.config.colour:
+            colours = np.repeat(image[..., None], 3, axis=-1)
+            return self.change(colours, mask, prompt, negative, seed, settings).mean(axis=-1)
         original = pipeline.encode(image[None])
         noise = _Noise(original, seed)
         scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False, timestep_spacing="leading")
@@ -172,9 +175,7 @@ class MaskedSampling:
                 if repeat:
                     latents = noised_again(latents, scheduler, following, level, noise())
                 predicted = pipeline.predict_guided(latents, level, text, settings.guidance, beside)
-                latents = scheduler.step(
-                    predicted, level, latents, eta=1.0, variance_noise=noise(), return_dict=False
-                )[0]
+                latents = scheduler.step(predicted, level, latents, eta=1.0, variance_noise=noise()).prev_sample
                 known = original if following < 0 else noised_again(original, scheduler, -1, following, noise())
                 latents = torch.where(inside, latents, known)
         return pipeline.decode(latents)[0] - pipeline.decode(original)[0]

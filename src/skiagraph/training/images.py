@@ -11,7 +11,7 @@ from rich.progress import track
 from torch import Generator, Tensor
 
 from skiagraph.data.datasets import Record, load_records
-from skiagraph.data.images import read_radiograph, square
+from skiagraph.data.images import read_picture, read_radiograph, square
 from skiagraph.errors import DataError
 from skiagraph.training.recipe import DataConfig
 
@@ -24,12 +24,13 @@ def records_of(data: DataConfig, split: str) -> list[Record]:
     return records
 
 
-def load_images(records: Sequence[Record], size: int, fit: str) -> Tensor:
-    """All images as one uint8 tensor (n, 1, size, size)."""
-    images = torch.empty(len(records), 1, size, size, dtype=torch.uint8)
+def load_images(records: Sequence[Record], size: int, fit: str, *, colour: bool = False) -> Tensor:
+    """All images as one uint8 tensor (n, 1, size, size) or, in colour, (n, 3, size, size)."""
+    images = torch.empty(len(records), 3 if colour else 1, size, size, dtype=torch.uint8)
     for index, record in enumerate(track(records, "reading images", transient=True)):
-        pixels = square(read_radiograph(record.path).pixels, size, fit=fit)
-        images[index, 0] = torch.from_numpy(np.round(pixels * 255).astype(np.uint8))
+        pixels = read_picture(record.path) if colour else read_radiograph(record.path).pixels
+        pixels = np.round(square(pixels, size, fit=fit) * 255).astype(np.uint8)
+        images[index] = torch.from_numpy(np.atleast_3d(pixels)).movedim(-1, 0)  # a grey one fills all channels
     return images
 
 
