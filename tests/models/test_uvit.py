@@ -3,7 +3,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import tiny
 from skiagraph.errors import ModelError
 from skiagraph.models.uvit import PRESETS, FusedJointAttnProcessor, TokenLayout, UViT2DModel
 
@@ -168,7 +167,7 @@ def test_the_convolutional_head_starts_as_nothing_and_then_sees_across_patches(p
 
 
 def test_a_model_may_predict_fewer_channels_than_it_takes():
-    model = tiny.denoiser(in_channels=9, out_channels=4, head_channels=8)
+    model = tiny(in_channels=9, out_channels=4, head_channels=8)
     latents, text = torch.randn(2, 9, 8, 8), torch.randn(2, 7, 16)
     with torch.no_grad():
         plain = model(latents, 5, text).sample

@@ -24,7 +24,7 @@ def run(
     seed: Annotated[int, typer.Option(min=0, help="Of the choice of images and prompts, and of the first image.")] = 0,
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 30,
     guidance: Annotated[float, typer.Option(min=0, help="Guidance scale; 1 switches it off.")] = 3.0,
-    strength: Annotated[float, typer.Option(min=0.01, max=1, help="How far the inside may move; 1 forgets it.")] = 0.8,
+    strength: Annotated[float, typer.Option(min=0.01, max=1, help="How far the inside may move; 1 forgets it.")] = 0.6,
     resamples: Annotated[int, typer.Option(min=1, help="Times each step is taken, as in RePaint.")] = 1,
     dtype: Annotated[Dtype, typer.Option(help="Networks' precision.")] = Dtype.float32,
     device: Device = "cpu",

@@ -41,9 +41,9 @@ class InpaintSettings:
 
     steps: int = 30
     guidance: float = 3.0
-    strength: float = 0.8
+    strength: float = 0.6
     resamples: int = 1
-    feather: float = 4.0
+    feather: float = 6.0
     keep_detail: float | None = None
 
 
