@@ -167,8 +167,9 @@ class MaskedSampling:
         timesteps = scheduler.timesteps[settings.steps - max(1, round(settings.strength * settings.steps)) :]
         levels = [*timesteps.tolist(), -1]
         inside, beside = self._told(image, mask, original)
-        words = pipeline.in_model_words([t for t in (negative, prompt) if t.strip()])
-        text = pipeline.encode_prompts(words if len(words) == 2 else ["", *words])
+        words = pipeline.in_model_words(prompt)
+        against = pipeline.in_model_words(negative) if negative.strip() else [""]
+        text = pipeline.encode_prompts(words if settings.guidance == 1 else against + words)
         latents = scheduler.add_noise(original, noise(), timesteps[:1])
         for level, following in pairwise(levels):
             for repeat in range(settings.resamples):

@@ -121,7 +121,8 @@ class InpaintingTask:
     @torch.no_grad()
     def _encode(self, images: Tensor) -> Tensor:
         config = self.autoencoder.config
-        means = self.autoencoder.encode(images).latent_dist.mode()
+        with torch.autocast(images.device.type, enabled=False):
+            means = self.autoencoder.encode(images).latent_dist.mode()
         return (means - (config.get("shift_factor") or 0.0)) * config.scaling_factor
 
     def _prompts(self, captions: list[list[Phrase]]) -> PromptBatch:
