@@ -15,15 +15,27 @@ from skiagraph.data.datasets import read_folder
 from skiagraph.engine.augment import AugmentConfig, Prompt, augment, read_prompts
 from skiagraph.engine.gate import GateConfig
 from skiagraph.errors import DataError, ModelError, ReportError, SkiagraphError
-from skiagraph.pipelines.inpaint import InpaintSettings
+from skiagraph.pipelines.inpaint import InpaintSettings, inpaint
+from skiagraph.pipelines.paste import with_change
 
 PROMPTS = (Prompt("Right consolidation.", "Cardiomegaly."), Prompt("Small left pleural effusion."))
 OPEN = GateConfig(least_change=0.001, seam_quantile=1.0, least_dice=0.0)
 
 
+def painted(painter, image, mask, prompt, *, negative, seed, settings):
+    """A brighter inside in place of a tiny model's, which no gate would pass; every fifth is left as it was."""
+    brighter = np.random.default_rng(seed).uniform(0.05, 0.15) * (seed % 5 > 0)
+    return with_change(image, np.full(image.shape, brighter, np.float32), mask, 8)
+
+
+@pytest.fixture(autouse=True)
+def drawn(monkeypatch):
+    monkeypatch.setattr(job, "inpaint", painted)
+
+
 @pytest.fixture(scope="module")
 def given(tmp_path_factory, tiny_model):
-    """Configuration on six drawn thoraces, with a gate that nearly all pass."""
+    """Configuration on six drawn thoraces, with a gate that all pass but the unchanged."""
     root = phantoms.dataset(tmp_path_factory.mktemp("real"))
     tiny.lung_segmenter().save_pretrained(root / "judge")
     return AugmentConfig(
@@ -35,7 +47,9 @@ def given(tmp_path_factory, tiny_model):
 @pytest.fixture(scope="module")
 def whole(given, tmp_path_factory):
     output = tmp_path_factory.mktemp("augmented") / "whole"
-    return output, augment(given, output, quiet=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(job, "inpaint", painted)
+        return output, augment(given, output, quiet=True)
 
 
 def test_images_and_masks_stay_together_as_a_data_set(whole, given):
@@ -43,6 +57,8 @@ def test_images_and_masks_stay_together_as_a_data_set(whole, given):
     assert manifest == json.loads((output / "manifest.json").read_text())
     rows = [row for row in manifest["images"] if row["dropped"] is None]
     assert len(rows) == manifest["wanted"] == 4
+    assert [row["name"] for row in rows] == ["00001", "00002", "00003", "00004"]
+    assert manifest["images"][0]["dropped"].startswith("unchanged: mean change inside the mask 0.0000")
     assert len({row["source"] for row in rows}) == 4, "every image is used once before any comes again"
     records = read_folder(output)
     real = {record.key: record for record in read_folder(job.Path(given.dataset))}
@@ -64,20 +80,20 @@ def test_images_and_masks_stay_together_as_a_data_set(whole, given):
 
 @pytest.mark.parametrize("calls", [1, 3])
 def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(whole, given, tmp_path, monkeypatch, calls):
-    original, made = job.inpaint, []
+    made = []
 
     def cut(*args, **kwargs):
         made.append(None)
         if len(made) > calls:
             raise KeyboardInterrupt
-        return original(*args, **kwargs)
+        return painted(*args, **kwargs)
 
     monkeypatch.setattr(job, "inpaint", cut)
     with pytest.raises(KeyboardInterrupt):
         augment(given, tmp_path / "o", quiet=True)
     assert not (tmp_path / "o/metadata.csv").exists()
     made.clear()
-    monkeypatch.setattr(job, "inpaint", lambda *a, **k: (made.append(None), original(*a, **k))[1])
+    monkeypatch.setattr(job, "inpaint", lambda *a, **k: (made.append(None), painted(*a, **k))[1])
     assert augment(given, tmp_path / "o", quiet=True)["images"] == whole[1]["images"]
     assert len(made) == len(whole[1]["images"]) - calls
 
@@ -97,7 +113,8 @@ def test_what_does_not_pass_is_left_out_and_says_why(given, tmp_path):
         augment(strict, tmp_path, quiet=True)
     rows = json.loads((tmp_path / "manifest.json").read_text())["images"]
     assert len(rows) == job.TRIES * 4
-    assert all("Dice with the judge's mask" in row["dropped"] and row["sha256"] is None for row in rows)
+    assert all(row["sha256"] is None for row in rows)
+    assert all(("Dice with the judge's mask" in row["dropped"]) == (row["seed"] % 5 > 0) for row in rows)
     assert not (tmp_path / "images").exists()
 
 
@@ -109,6 +126,7 @@ def test_more_than_one_for_each_real_image(given, tmp_path):
 
 
 def test_colour_images_with_a_diffusers_model(given, tmp_path, monkeypatch):
+    monkeypatch.setattr(job, "inpaint", inpaint)
     monkeypatch.setattr(job.Gate, "fault", lambda self, found: None)  # random weights paint what no gate would pass
     phantoms.polyps(tmp_path)
     tiny.inpainting_pipeline().save_pretrained(tmp_path / "model")

@@ -49,7 +49,7 @@ def test_only_the_inside_changes(painter, case):
 @pytest.mark.parametrize(
     "change",
     [
-        {"seed": 1}, {"prompt": "cardiomegaly"}, {"negative": "cardiomegaly"}, {"strength": 0.5}, {"resamples": 3},
+        {"seed": 1}, {"prompt": "cardiomegaly"}, {"negative": "cardiomegaly"}, {"strength": 1.0}, {"resamples": 3},
         {"guidance": 1.0}, {"feather": 1.0}, {"keep_detail": 4.0},
     ],
 )  # fmt: skip
