@@ -3,7 +3,14 @@
 from functools import cache
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    StableDiffusionInpaintPipeline,
+    StableDiffusionXLInpaintPipeline,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from skiagraph.models.autoencoder import SmallAutoencoderKL
 from skiagraph.models.latent_segmenter import LatentSegmenter
@@ -64,6 +71,42 @@ def colour_autoencoder():
         ),
         seed=1,
     )  # fmt: skip
+
+
+def inpainting_pipeline(*, xl=False):
+    """Diffusers' Stable Diffusion inpainting pipeline, or XL's, with the 9-channel U-Net; images of `SIDE` pixels."""
+    text = CLIPTextConfig(
+        hidden_size=16, intermediate_size=16, num_attention_heads=2, num_hidden_layers=2, vocab_size=60,
+        projection_dim=16, eos_token_id=1, pad_token_id=1, bos_token_id=0,
+    )  # fmt: skip
+    more = {
+        "addition_embed_type": "text_time", "addition_time_embed_dim": 4, "attention_head_dim": (2, 4),
+        "projection_class_embeddings_input_dim": 6 * 4 + 16, "use_linear_projection": True,
+    } if xl else {"attention_head_dim": 4}  # fmt: skip
+    unet = UNet2DConditionModel(
+        sample_size=32, in_channels=9, out_channels=4, block_out_channels=(8, 16), layers_per_block=1,
+        norm_num_groups=4, cross_attention_dim=32 if xl else 16,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        **more,
+    )  # fmt: skip
+    parts = {
+        "vae": colour_autoencoder(), "unet": random_weights(unet, seed=4), "tokenizer": clip_tokenizer(),
+        "text_encoder": random_weights(CLIPTextModel(text), seed=5),
+        "scheduler": DDIMScheduler(num_train_timesteps=100, clip_sample=False, steps_offset=1),
+    }  # fmt: skip
+    if xl:
+        second = random_weights(CLIPTextModelWithProjection(text), seed=6)
+        return StableDiffusionXLInpaintPipeline(**parts, text_encoder_2=second, tokenizer_2=clip_tokenizer())
+    return StableDiffusionInpaintPipeline(
+        **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+    )
+
+
+def clip_tokenizer():
+    """CLIP's kind of tokenizer over single letters."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
+    return CLIPTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=77)
 
 
 def text_encoder():

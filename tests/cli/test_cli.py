@@ -118,6 +118,7 @@ def test_damaged_models_end_in_one_line(monkeypatch, tmp_path, capsys, broken):
         (["generate", "--reports", "nowhere.csv"], "cannot be read"),
         (["train", "nowhere.yaml"], "cannot be read"),
         (["pairs", "--prompts", "nowhere.csv", "-n", "2"], "cannot be read"),
+        (["augment", "nowhere", "--prompts", "nowhere.csv"], "cannot be read"),
         (["edit", "nowhere.png", "--to", "Left effusion."], "does not exist"),
     ],
 )

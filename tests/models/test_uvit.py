@@ -164,3 +164,14 @@ def test_the_convolutional_head_starts_as_nothing_and_then_sees_across_patches(p
     moved[:, :, 0, 0] += 1
     change = (model.head(moved, tokens, layout) - model.head(sample, tokens, layout)).abs().amax(dim=(0, 1))
     assert change[patch, patch] > 0
+
+
+def test_a_model_may_predict_fewer_channels_than_it_takes():
+    model = tiny(in_channels=9, out_channels=4, head_channels=8)
+    latents, text = torch.randn(2, 9, 8, 8), torch.randn(2, 5, 6)
+    with torch.no_grad():
+        plain = model(latents, 5, text).sample
+        latents[:, 8] += 1
+        told = model(latents, 5, text).sample
+    assert plain.shape == (2, 4, 8, 8)
+    assert (plain - told).abs().max() > 0

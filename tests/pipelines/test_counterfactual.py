@@ -8,7 +8,7 @@ from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
 import phantoms
 import tiny
 from skiagraph.errors import MaskError, ModelError
-from skiagraph.pipelines.counterfactual import EditSettings, edit_image, fade
+from skiagraph.pipelines.counterfactual import EditSettings, edit_image
 
 FAST = {"steps": 4, "strength": 0.6}
 
@@ -83,16 +83,6 @@ def test_noise_starts_depend_on_the_seed(case):
     first, again, other = (edit(case, seed=s, start="noise").image for s in (0, 0, 1))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
-
-
-def test_fade_is_zero_outside_and_one_inside():
-    roi = np.zeros((40, 40), bool)
-    roi[5:35, 5:35] = True
-    weight = fade(roi, 6)
-    assert not weight[~roi].any()
-    assert weight[20, 20] == 1
-    assert fade(roi, 100).max() == 1
-    assert (np.diff(weight[20, :20]) >= 0).all()
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ from einops import rearrange
 import phantoms
 import tiny
 from skiagraph.data.datasets import load_records
-from skiagraph.errors import RecipeError
+from skiagraph.errors import ModelError, RecipeError
 from skiagraph.models.autoencoder import SmallAutoencoderKL
 from skiagraph.models.registry import load_component
+from skiagraph.pipelines.inpaint import InpaintSettings, inpaint, load_painter
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 from skiagraph.training.images import load_images, to_model_range
 from skiagraph.training.loop import train
@@ -40,9 +41,9 @@ def parts(tmp_path_factory):
     return folder
 
 
-def run(tmp_path, root, text, name="run"):
+def run(tmp_path, root, text, name="run", dataset="phantoms"):
     path = tmp_path / f"{name}.yaml"
-    data = f"data: {{datasets: [phantoms], root: {root}, image_size: 64, fit: squash}}"
+    data = f"data: {{datasets: [{dataset}], root: {root}, image_size: 64, fit: squash}}"
     path.write_text(f"{text}\n{data}\n{OPTIM}", encoding="utf-8")
     recipe = load_recipe(path)
     model = train(recipe, make_task(recipe, tmp_path / name), tmp_path / name, quiet=True)
@@ -69,10 +70,10 @@ def test_patch_transform_is_the_best_linear_one(root):
     basis, gain, mean = patch_transform(images, torch.ones(len(images)), model.downscale, 6)
     model.set_transform(basis, gain, mean)
     pixels = to_model_range(images)
-    patches = rearrange(pixels, "n 1 (h a) (w b) -> (n h w) (a b)", a=8, b=8).numpy() - mean
+    patches = rearrange(pixels, "n 1 (h a) (w b) -> (n h w) (a b)", a=8, b=8).numpy() - mean.item()
     u, s, vt = np.linalg.svd(patches, full_matrices=False)
     expected = rearrange(
-        torch.from_numpy(u[:, :6] * s[:6] @ vt[:6] + mean), "(n h w) (a b) -> n 1 (h a) (w b)", a=8, h=8, w=8
+        torch.from_numpy(u[:, :6] * s[:6] @ vt[:6] + mean.item()), "(n h w) (a b) -> n 1 (h a) (w b)", a=8, h=8, w=8
     )
     with torch.no_grad():
         latents = model.encode(pixels).latent_dist.mode()
@@ -103,6 +104,67 @@ def test_classifier(tmp_path, root):
     model, log = run(tmp_path, root, "task: classifier\nchannels: [8, 16]")
     assert 0 <= log["val_auroc/abnormal"] <= 1
     assert load_component(model)(torch.zeros(1, 1, 64, 64)).shape == (1, len(load_component(model).config.labels))
+
+
+def test_colour_transform_loses_nothing_where_all_coefficients_are_kept(tmp_path):
+    phantoms.polyps(tmp_path)
+    images = load_images(load_records(["polyps"], tmp_path, splits=["train"]), 64, "squash", channels=3)
+    model = SmallAutoencoderKL(latent_channels=192, block_out_channels=[16, 16], noise=1e-3, in_channels=3)
+    model.set_transform(
+        *patch_transform(images, torch.ones(len(images)), model.downscale, model.config.latent_channels)
+    )
+    pixels = to_model_range(images)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            model.decode(model.encode(pixels).latent_dist.mode()).sample, pixels, atol=0.02, rtol=0
+        )
+
+
+@pytest.fixture(scope="module")
+def colour_model(tmp_path_factory):
+    """Folder of an inpainting model trained for three steps on drawn polyps, after its autoencoder."""
+    folder = tmp_path_factory.mktemp("colour")
+    phantoms.polyps(folder)
+    sizes = "model: {in_channels: 3, latent_channels: 6, block_out_channels: [16, 16], decoder_layers: 1}"
+    autoencoder, _ = run(folder, folder, f"task: autoencoder\n{sizes}", "autoencoder", "polyps")
+    model, log = run(folder, folder, inpainting(autoencoder, "captions: polyps"), "inpaint", "polyps")
+    assert np.isfinite(log["val_denoising"])
+    return model
+
+
+def inpainting(autoencoder, more=""):
+    return f"""
+task: inpainting
+autoencoder: {autoencoder}
+denoiser: {{hidden_size: 16, depth: 2, num_heads: 2, patch_size: 2}}
+text: {{max_length: 24, hidden_size: 24, layers: 1, vocab_size: 300}}
+{more}"""
+
+
+def test_inpainting_in_colour(colour_model):
+    painter = load_painter(colour_model)
+    image, mask = phantoms.polyp(np.random.default_rng(5))
+    image, mask = image.astype(np.float32) / 255, mask > 0
+    made = inpaint(painter, image, mask, "large round polyp", settings=InpaintSettings(steps=3))
+    assert made.shape == image.shape
+    assert np.array_equal(made[~mask], image[~mask])
+    assert np.abs(made - image)[mask].max() > 0.01
+    with pytest.raises(ModelError, match="paints inside masks"):
+        painter.pipeline("large round polyp", num_inference_steps=2)
+
+
+def test_inpainting_takes_a_text_to_image_model_over(tmp_path, root, parts):
+    """Before its first step it predicts what that model does, whatever the mask and the masked image are."""
+    model, _ = run(tmp_path, root, text_to_image(parts))
+    path = tmp_path / "painter.yaml"
+    data = f"data: {{datasets: [phantoms], root: {root}, image_size: 64, fit: squash}}"
+    path.write_text(f"{inpainting(parts / 'autoencoder', f'start_from: {model}')}\n{data}\n{OPTIM}")
+    painting = make_task(load_recipe(path), tmp_path).model.denoiser.eval()
+    plain = TextToImagePipeline.load(model).denoiser
+    latents, told, text = torch.randn(2, 4, 8, 8), torch.randn(2, 5, 8, 8), torch.randn(2, 6, 24)
+    with torch.no_grad():
+        given = painting(torch.cat([latents, told], dim=1), 5, text).sample
+        torch.testing.assert_close(given, plain(latents, 5, text).sample)
 
 
 def text_to_image(parts, more=""):

@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from skiagraph.cli import edit, generate, info, pairs, segment, train
+from skiagraph.cli import augment, edit, generate, info, pairs, segment, train
 from skiagraph.errors import SkiagraphError
 
 UNWRITABLE = (
@@ -51,6 +51,7 @@ app.command("generate")(_reported(generate.run))
 app.command("edit")(_reported(edit.run))
 app.command("pairs")(_reported(pairs.run))
 app.command("segment")(_reported(segment.run))
+app.command("augment")(_reported(augment.run))
 app.command("train")(_reported(train.run))
 app.command("info")(_reported(info.run))
 

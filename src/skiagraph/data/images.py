@@ -1,9 +1,8 @@
-"""Reading radiographs from PNG, JPEG and DICOM, and writing labelled PNGs. A value range is never guessed."""
+"""Reading radiographs and colour pictures, and writing labelled PNGs. A value range is never guessed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from skiagraph.files import atomic_path
 
 SYNTHETIC_TEXT = {"Synthetic": "Synthetic image made by skiagraph; not a real patient, not for clinical use"}
 MINIMUM_SIDE = 32
-SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I")
 COLOUR_TOLERANCE = 12 / 255
 """Mean channel difference up to which a colour file counts as a grey picture (JPEG chroma noise)."""
 
@@ -42,7 +40,32 @@ def read_radiograph(path: str | Path) -> Radiograph:
     Raises:
         ImageError: missing, unreadable, truncated, constant, coloured or multi-frame files, or a side under 32 px.
     """
-    path = Path(path)
+    pixels, view = _read(Path(path))
+    if pixels.ndim == 3:
+        raise ImageError(f"image {path} is coloured; a radiograph is grey")
+    return Radiograph(pixels=pixels, source=Path(path), view=view)
+
+
+def read_picture(path: str | Path) -> np.ndarray:
+    """Any picture, float32 in [0, 1]: (H, W) as `read_radiograph` gives it or, where it is coloured, (H, W, 3).
+
+    Raises:
+        ImageError: as `read_radiograph`, but for colour.
+    """
+    return _read(Path(path))[0]
+
+
+def read_planes(path: str | Path, channels: int) -> np.ndarray:
+    """A picture as float32 (channels, H, W) in [0, 1]: 1 as `read_radiograph`, 3 as `read_picture` gives it.
+
+    Of a grey picture all channels are equal.
+    """
+    pixels = read_radiograph(path).pixels if channels == 1 else read_picture(path)
+    return np.broadcast_to(np.moveaxis(np.atleast_3d(pixels), -1, 0), (channels, *pixels.shape[:2]))
+
+
+def _read(path: Path) -> tuple[np.ndarray, str | None]:
+    """Pixels, grey or coloured, and the view where the file says it."""
     if not path.is_file():
         raise ImageError(f"image {path} does not exist or is a folder; give the path of a PNG, JPEG or DICOM file")
     view = None
@@ -50,33 +73,20 @@ def read_radiograph(path: str | Path) -> Radiograph:
         pixels, view = _read_dicom(path)
     else:
         pixels = _read_picture(path)
-    _check_shown(path, pixels)
-    return Radiograph(pixels=pixels.astype(np.float32), source=path, view=view)
-
-
-def read_planes(path: str | Path, channels: int) -> np.ndarray:
-    """A picture as float32 (channels, H, W) in [0, 1]: 1 for `read_radiograph`, 3 for red, green and blue.
-
-    A grey picture read in three channels has three equal ones; DICOM and 16-bit pictures are grey.
-
-    Raises:
-        ImageError: as `read_radiograph`, but for coloured pictures where three channels are asked for.
-    """
-    path = Path(path)
-    if channels == 3 and path.is_file() and not is_dicom(path):
-        with _opened(path) as picture:
-            if picture.mode not in SIXTEEN_BIT:
-                planes = np.asarray(picture.convert("RGB"), np.float32).transpose(2, 0, 1) / 255
-                _check_shown(path, planes)
-                return planes
-    return np.repeat(read_radiograph(path).pixels[None], channels, axis=0)
+    if min(pixels.shape[:2]) < MINIMUM_SIDE:
+        raise ImageError(
+            f"image {path} is {pixels.shape[1]}x{pixels.shape[0]}; both sides must be at least {MINIMUM_SIDE}"
+        )
+    if pixels.min() == pixels.max():
+        raise ImageError(f"image {path} is constant; it shows nothing")
+    return pixels.astype(np.float32), view
 
 
 def square(pixels: np.ndarray, size: int, *, fit: str = "pad") -> np.ndarray:
-    """A float32 (size, size) copy of (H, W) pixels in [0, 1].
+    """A float32 (size, size) copy of (H, W) pixels in [0, 1], or (size, size, 3) of (H, W, 3).
 
     Args:
-        pixels: float (H, W) in [0, 1].
+        pixels: float (H, W) or (H, W, 3) in [0, 1].
         size: side of the result in pixels.
         fit: "pad" (black), "crop" (centre) or "squash" (aspect not kept).
 
@@ -86,7 +96,7 @@ def square(pixels: np.ndarray, size: int, *, fit: str = "pad") -> np.ndarray:
     pixels = _checked(pixels)
     if size < 1 or fit not in ("pad", "crop", "squash"):
         raise ImageError(f"cannot make a square of {size} px with fit {fit!r}; fit is pad, crop or squash")
-    height, width = pixels.shape
+    height, width = pixels.shape[:2]
     if fit == "crop":
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
@@ -94,25 +104,32 @@ def square(pixels: np.ndarray, size: int, *, fit: str = "pad") -> np.ndarray:
     if fit == "pad":
         side = max(height, width)
         top, left = (side - height) // 2, (side - width) // 2
-        pixels = np.pad(pixels, ((top, side - height - top), (left, side - width - left)))
-    resized = Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC)
-    return np.asarray(resized, np.float32).clip(0, 1)
+        edges = ((top, side - height - top), (left, side - width - left))
+        pixels = np.pad(pixels, [*edges, (0, 0)][: pixels.ndim])
+    return _resized(pixels, size).clip(0, 1)
 
 
 def unsquare(field: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Undo `square` with fit "pad": a float32 field (size, size) at the shape (H, W) of the padded picture."""
+    """A float field (size, size) or (size, size, 3) on a picture's padded square, at the picture's own `shape`."""
     height, width = shape
     side = max(height, width)
-    full = np.asarray(Image.fromarray(field.astype(np.float32)).resize((side, side), Image.Resampling.BILINEAR))
     top, left = (side - height) // 2, (side - width) // 2
-    return full[top : top + height, left : left + width]
+    return _resized(field, side)[top : top + height, left : left + width]
+
+
+def _resized(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Bicubic, channel by channel."""
+    if pixels.ndim == 3:
+        return np.stack([_resized(channel, size) for channel in np.moveaxis(pixels, -1, 0)], axis=-1)
+    resized = Image.fromarray(np.ascontiguousarray(pixels, np.float32)).resize((size, size), Image.Resampling.BICUBIC)
+    return np.asarray(resized, np.float32)
 
 
 def write_png(path: str | Path, pixels: np.ndarray, *, text: Mapping[str, str] | None = None) -> None:
-    """Write an 8-bit grey PNG atomically; `text` goes into its metadata.
+    """Write an 8-bit PNG, grey or in colour, atomically; `text` goes into its metadata.
 
     Raises:
-        ImageError: pixels that are not finite floats (H, W) in [0, 1].
+        ImageError: pixels that are not finite floats (H, W) or (H, W, 3) in [0, 1].
     """
     info = PngInfo()
     for key, value in (text or {}).items():
@@ -124,53 +141,34 @@ def write_png(path: str | Path, pixels: np.ndarray, *, text: Mapping[str, str] |
 
 def _checked(pixels: np.ndarray) -> np.ndarray:
     pixels = np.asarray(pixels)
-    if pixels.ndim != 2 or not np.issubdtype(pixels.dtype, np.floating) or not pixels.size:
-        raise ImageError(f"pixels are {pixels.dtype} {pixels.shape}; expected float (H, W) in [0, 1]")
+    picture = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)
+    if not picture or not np.issubdtype(pixels.dtype, np.floating) or not pixels.size:
+        raise ImageError(f"pixels are {pixels.dtype} {pixels.shape}; expected float (H, W) or (H, W, 3) in [0, 1]")
     if not (np.isfinite(pixels).all() and pixels.min() >= 0 and pixels.max() <= 1):
         raise ImageError("pixels lie outside [0, 1]; scale them first, ranges are not guessed")
     return pixels.astype(np.float32)
 
 
-def _check_shown(path: Path, pixels: np.ndarray) -> None:
-    height, width = pixels.shape[-2:]
-    if min(height, width) < MINIMUM_SIDE:
-        raise ImageError(f"image {path} is {width}x{height}; both sides must be at least {MINIMUM_SIDE}")
-    if pixels.min() == pixels.max():
-        raise ImageError(f"image {path} is constant; it shows nothing")
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """A decoded picture of one frame; what the block raises while converting it counts as unreadable too."""
+def _read_picture(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as picture:
             if getattr(picture, "n_frames", 1) > 1:
                 raise ImageError(f"image {path} has {picture.n_frames} frames; give one frame a file")
             picture.load()
-            yield picture
+            if picture.mode in ("I;16", "I;16B", "I;16L", "I"):
+                return _scaled(np.asarray(picture).astype(np.int64), 65535, path)
+            if picture.mode in ("L", "1"):
+                return np.asarray(picture.convert("L"), np.float32) / 255
+            colours = np.asarray(picture.convert("RGB"), np.float32) / 255
+            return colours if np.ptp(colours, axis=-1).mean() > COLOUR_TOLERANCE else colours.mean(axis=-1)
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ImageError(f"image {path} cannot be read ({error}); is it a whole PNG, JPEG or DICOM file?") from error
-
-
-def _read_picture(path: Path) -> np.ndarray:
-    with _opened(path) as picture:
-        if picture.mode in SIXTEEN_BIT:
-            return _scaled(np.asarray(picture).astype(np.int64), 65535, path)
-        if picture.mode in ("L", "1"):
-            return np.asarray(picture.convert("L"), np.float32) / 255
-        return _grey(np.asarray(picture.convert("RGB"), np.float32) / 255, path)
 
 
 def _scaled(values: np.ndarray, full: int, path: Path) -> np.ndarray:
     if values.min() < 0 or values.max() > full:
         raise ImageError(f"image {path} has values outside 0 to {full}; save it as 8- or 16-bit grey")
     return (values / full).astype(np.float32)
-
-
-def _grey(colours: np.ndarray, path: Path) -> np.ndarray:
-    if np.ptp(colours, axis=-1).mean() > COLOUR_TOLERANCE:
-        raise ImageError(f"image {path} is coloured; a radiograph is grey")
-    return colours.mean(axis=-1)
 
 
 def is_dicom(path: Path) -> bool:

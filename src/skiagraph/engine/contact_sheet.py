@@ -19,19 +19,21 @@ LINE, MARGIN = 14, 6
 def write_contact_sheet(
     path: Path, images: Sequence[np.ndarray], captions: Sequence[str], *, columns: int = 4, side: int = 256
 ) -> None:
-    """Write a PNG grid of images (H, W), float in [0, 1], each with its caption below; labelled synthetic."""
+    """Write a PNG grid of images (H, W) or (H, W, 3), float in [0, 1], with captions below; labelled synthetic."""
     wrapped = [textwrap.wrap(c, width=side // 7)[:4] for c in captions]
     text_height = LINE * max(map(len, wrapped)) + 2 * MARGIN
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    sheet = Image.new("L", (columns * (side + MARGIN), rows * (side + text_height) + LINE + MARGIN), 255)
+    size = columns * (side + MARGIN), rows * (side + text_height) + LINE + MARGIN
+    mode = "RGB" if any(image.ndim == 3 for image in images) else "L"
+    sheet = Image.new(mode, size, "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=12)
     for index, (image, lines) in enumerate(zip(images, wrapped, strict=True)):
         x, y = (index % columns) * (side + MARGIN), (index // columns) * (side + text_height)
         tile = Image.fromarray(np.round(image * 255).astype(np.uint8)).resize((side, side), Image.Resampling.BICUBIC)
         sheet.paste(tile, (x, y))
-        draw.multiline_text((x + 2, y + side + MARGIN), "\n".join(lines), fill=0, font=font, spacing=1)
-    draw.text((2, sheet.height - LINE - 2), "Synthetic images. Not for clinical use.", fill=0, font=font)
+        draw.multiline_text((x + 2, y + side + MARGIN), "\n".join(lines), fill="black", font=font, spacing=1)
+    draw.text((2, sheet.height - LINE - 2), "Synthetic images. Not for clinical use.", fill="black", font=font)
     info = PngInfo()
     for key, value in SYNTHETIC_TEXT.items():
         info.add_text(key, value)

@@ -72,7 +72,7 @@ def generate(config: GenerateConfig, output: Path, *, quiet: bool = False) -> di
     if config.negative.strip():
         pipeline.in_model_words(config.negative)
 
-    intact = [row for row in manifest["images"] if _is_intact(output, row)]
+    intact = [row for row in manifest["images"] if is_intact(output, row)]
     done = {row["file"] for row in intact}
     todo = [item for item in _items(config) if item.name not in done]
     manifest["images"] = intact
@@ -111,34 +111,42 @@ def read_reports(path: Path) -> tuple[str, ...]:
     Raises:
         ReportError: the file is missing, not text, lacks the column, or has an empty report (its line is named).
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ReportError(f"reports file {path} cannot be read: {error}") from error
     if path.suffix.lower() == ".csv":
-        reports = _csv_reports(path, text)
-    else:
-        reports = [line.strip() for line in text.splitlines() if line.strip()]
+        return tuple(row["report"].strip() for row in read_table(path, "report"))
+    reports = tuple(line.strip() for line in _text(path).splitlines() if line.strip())
     if not reports:
         raise ReportError(f"{path} holds no report")
-    return tuple(reports)
+    return reports
 
 
-def _csv_reports(path: Path, text: str) -> list[str]:
-    """The column `report`; a quoted report may run over several lines."""
-    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    reports, first_line = [], 2
+def read_table(path: Path, column: str) -> list[dict[str, str]]:
+    """Rows of a CSV file of reports or prompts, where `column` is filled in; a quoted text may run over several lines.
+
+    Raises:
+        ReportError: the file is missing, not text, lacks the column, or has it empty somewhere (the line is named).
+    """
+    rows = csv.DictReader(io.StringIO(_text(path), newline=""), strict=True)
+    found, first_line = [], 2
     try:
         for row in rows:
-            if "report" not in row:
-                raise ReportError(f"{path} has no column 'report'; its columns are {', '.join(filter(None, row))}")
-            if not (row["report"] or "").strip():
-                raise ReportError(f"{path}: empty report in line {first_line}; fill in or remove it")
-            reports.append(row["report"].strip())
+            if column not in row:
+                raise ReportError(f"{path} has no column {column!r}; its columns are {', '.join(filter(None, row))}")
+            if not (row[column] or "").strip():
+                raise ReportError(f"{path}: empty {column} in line {first_line}; fill in or remove it")
+            found.append(row)
             first_line = rows.line_num + 1
     except csv.Error as error:
         raise ReportError(f"{path}, from line {first_line}: not valid CSV ({error}); close its quotes") from error
-    return reports
+    if not found:
+        raise ReportError(f"{path} holds no {column}")
+    return found
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ReportError(f"{path} cannot be read: {error}") from error
 
 
 def batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
@@ -170,7 +178,8 @@ def _items(config: GenerateConfig) -> Iterator[_Item]:
             yield _Item(f"{number:05d}.png", report, config.seed + number)
 
 
-def _is_intact(output: Path, row: dict[str, Any]) -> bool:
+def is_intact(output: Path, row: dict[str, Any]) -> bool:
+    """Whether the file of a manifest's row is there as it was written."""
     path = output / row["file"]
     return path.is_file() and sha256(path) == row["sha256"]
 

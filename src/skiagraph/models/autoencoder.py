@@ -1,6 +1,6 @@
-"""A small KL autoencoder for one-channel radiographs, with the interface of diffusers' AutoencoderKL.
+"""A small KL autoencoder for radiographs or colour pictures, with the interface of diffusers' AutoencoderKL.
 
-The encoder is one linear map per patch, the Karhunen-Loeve transform of radiographs; the decoder is its inverse plus a
+The encoder is one linear map per patch, the Karhunen-Loeve transform of its images; the decoder is its inverse plus a
 convolutional network that adds what crosses patch borders. Most of the decoder's work happens at a quarter of the
 image's side, so that decoding does not dominate the time of sampling: see the cost table in docs/results.md.
 """
@@ -39,20 +39,21 @@ class ResidualBlock(nn.Module):
 
 
 class SmallAutoencoderKL(ModelMixin, ConfigMixin):
-    """KL autoencoder of greyscale images in [-1, 1].
+    """KL autoencoder of grey or colour images in [-1, 1].
 
     Args:
-        latent_channels: channels of the latent, at most `downscale`^2.
+        latent_channels: channels of the latent, at most `in_channels` times `downscale`^2.
         block_out_channels: width of each stage of the decoder, the first at a quarter of the image's side, each next
             at half of it.
         decoder_layers: residual blocks per stage.
         noise: standard deviation of the posterior, the same everywhere. What is finer is the decoder's to restore: as a
             convolutional network it is better at that than a denoiser of few, large tokens.
+        in_channels: 1 for grey, 3 for colour.
         scaling_factor: latents are multiplied by it before diffusion; `set_transform` leaves nothing to scale.
         shift_factor: taken off first.
 
-    Shapes: images (batch, 1, H, W), H and W multiples of `downscale`; latents (batch, latent_channels, H / downscale,
-    W / downscale).
+    Shapes: images (batch, in_channels, H, W), H and W multiples of `downscale`; latents (batch, latent_channels,
+    H / downscale, W / downscale).
     """
 
     @register_to_config
@@ -68,19 +69,19 @@ class SmallAutoencoderKL(ModelMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         widths, patch = list(block_out_channels), self.downscale
-        if latent_channels > patch**2 or in_channels != 1:
+        if latent_channels > in_channels * patch**2:
             raise ModelError(
-                f"autoencoder: {latent_channels} latent channels of a {patch}x{patch} grey patch, too many"
+                f"autoencoder: {latent_channels} latent channels of a {patch}x{patch}x{in_channels} patch, too many"
             )
-        self.encoder = nn.Conv2d(1, latent_channels, patch, stride=patch)
-        self.inverse = nn.ConvTranspose2d(latent_channels, 1, patch, stride=patch)
+        self.encoder = nn.Conv2d(in_channels, latent_channels, patch, stride=patch)
+        self.inverse = nn.ConvTranspose2d(latent_channels, in_channels, patch, stride=patch)
         first, last = widths[0], widths[-1]
         decoder: list[nn.Module] = [nn.Conv2d(latent_channels, last, 3, padding=1)]
         for width, following in zip(widths[::-1], [*widths[-2::-1], first // 2], strict=True):
             decoder += [ResidualBlock(width) for _ in range(decoder_layers)]
             decoder += [nn.Conv2d(width, following * 4, 3, padding=1), nn.PixelShuffle(2)]
         decoder += [ResidualBlock(first // 2), nn.Conv2d(first // 2, first // 2, 3, padding=1), nn.PixelShuffle(2)]
-        self.decoder = nn.Sequential(*decoder, nn.SiLU(), nn.Conv2d(first // 8, 1, 3, padding=1))
+        self.decoder = nn.Sequential(*decoder, nn.SiLU(), nn.Conv2d(first // 8, in_channels, 3, padding=1))
         nn.init.zeros_(self.decoder[-1].weight)
         nn.init.zeros_(self.decoder[-1].bias)
 
@@ -90,19 +91,20 @@ class SmallAutoencoderKL(ModelMixin, ConfigMixin):
         return 4 * 2 ** (len(self.config.block_out_channels) - 1)
 
     @torch.no_grad()
-    def set_transform(self, basis: Tensor, gain: Tensor, mean: float) -> None:
+    def set_transform(self, basis: Tensor, gain: Tensor, mean: Tensor) -> None:
         """Make the encoder a given linear transform and the linear part of the decoder its inverse.
 
         Args:
-            basis: orthonormal columns (downscale^2, latent_channels), pixels of a patch row by row.
+            basis: orthonormal columns (in_channels * downscale^2, latent_channels), pixels of a patch row by row, one
+                channel after the other.
             gain: (latent_channels,); coefficient k of the patch minus `mean` times gain[k] is latent k.
-            mean: of all pixels.
+            mean: of all pixels, (in_channels,).
         """
-        filters = rearrange(basis, "(h w) c -> c 1 h w", h=self.downscale)
+        filters = rearrange(basis, "(i h w) c -> c i h w", h=self.downscale, w=self.downscale)
         self.encoder.weight.copy_(filters * gain.view(-1, 1, 1, 1))
-        self.encoder.bias.copy_(-mean * self.encoder.weight.sum(dim=(1, 2, 3)))
+        self.encoder.bias.copy_(-self.encoder.weight.sum(dim=(2, 3)) @ mean)
         self.inverse.weight.copy_(filters / gain.view(-1, 1, 1, 1))
-        self.inverse.bias.fill_(mean)
+        self.inverse.bias.copy_(mean)
 
     @property
     def pixel_gain(self) -> Tensor:
@@ -110,10 +112,11 @@ class SmallAutoencoderKL(ModelMixin, ConfigMixin):
         return self.inverse.weight.detach().float().square().sum(dim=(1, 2, 3))
 
     def encode(self, x: Tensor, return_dict: bool = True) -> AutoencoderKLOutput | tuple:
-        """Posterior over latents of images (batch, 1, H, W) in [-1, 1]."""
-        if x.ndim != 4 or x.shape[1] != 1 or x.shape[2] % self.downscale or x.shape[3] % self.downscale:
+        """Posterior over latents of images (batch, in_channels, H, W) in [-1, 1]."""
+        channels = self.config.in_channels
+        if x.ndim != 4 or x.shape[1] != channels or x.shape[2] % self.downscale or x.shape[3] % self.downscale:
             raise ModelError(
-                f"autoencoder: images are {tuple(x.shape)}, expected (batch, 1, H, W), H and W multiples of "
+                f"autoencoder: images are {tuple(x.shape)}, expected (batch, {channels}, H, W), H and W multiples of "
                 f"{self.downscale}"
             )
         mean = self.encoder(x)

@@ -144,7 +144,7 @@ class ConvolutionalHead(nn.Module):
 
 @dataclass
 class UViT2DOutput(BaseOutput):
-    """`sample`: predicted noise or velocity, (batch, channels, height, width)."""
+    """`sample`: predicted noise or velocity, (batch, out_channels, height, width)."""
 
     sample: Tensor
 
@@ -154,7 +154,8 @@ class UViT2DModel(ModelMixin, ConfigMixin):
 
     Args:
         sample_size: side of the square latent, in latent pixels.
-        in_channels: latent channels.
+        in_channels: channels taken: the latents' and, in an inpainting model, after them those of the mask and of the
+            masked image's latents, as in diffusers.
         patch_size: side of one patch token, in latent pixels.
         hidden_size: token width D.
         depth: blocks besides the middle one; half of them in, half out.
@@ -164,6 +165,7 @@ class UViT2DModel(ModelMixin, ConfigMixin):
         mlp_ratio: width of the GELU MLP over `hidden_size`.
         final_conv: 3x3 convolution after the patches are put together (H/2 has none).
         head_channels: width of a `ConvolutionalHead` beside it, a multiple of 8; 0 for none, as in the papers.
+        out_channels: channels predicted, the first of those taken; as many as are taken where None.
 
     Raises:
         ModelError: sizes that do not divide, or inputs of another shape than the configuration's.
@@ -186,6 +188,7 @@ class UViT2DModel(ModelMixin, ConfigMixin):
         mlp_ratio: int = 4,
         final_conv: bool = True,
         head_channels: int = 0,
+        out_channels: int | None = None,
     ) -> None:
         super().__init__()
         if hidden_size % num_heads or sample_size % patch_size or depth % 2:
@@ -206,9 +209,10 @@ class UViT2DModel(ModelMixin, ConfigMixin):
         self.mid_block = block(False)
         self.out_blocks = nn.ModuleList(block(True) for _ in range(depth // 2))
         self.norm = nn.LayerNorm(hidden_size)
-        self.to_patch = nn.Linear(hidden_size, patch_size**2 * in_channels)
-        self.final_layer = nn.Conv2d(in_channels, in_channels, 3, padding=1) if final_conv else nn.Identity()
-        self.head = ConvolutionalHead(in_channels, hidden_size, patch_size, head_channels) if head_channels else None
+        predicted = out_channels or in_channels
+        self.to_patch = nn.Linear(hidden_size, patch_size**2 * predicted)
+        self.final_layer = nn.Conv2d(predicted, predicted, 3, padding=1) if final_conv else nn.Identity()
+        self.head = ConvolutionalHead(predicted, hidden_size, patch_size, head_channels) if head_channels else None
         self.apply(_initialise)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
@@ -265,7 +269,7 @@ class UViT2DModel(ModelMixin, ConfigMixin):
         tokens = self.norm(x[:, layout.image_slice])
         out = self.final_layer(_unpatchify(self.to_patch(tokens), layout, self.config.patch_size))
         if self.head is not None:
-            out = out + self.head(sample, tokens, layout)
+            out = out + self.head(sample[:, : out.shape[1]], tokens, layout)
         return UViT2DOutput(sample=out) if return_dict else (out,)
 
     def _run(self, block: UViTBlock, *args: Any) -> Tensor:

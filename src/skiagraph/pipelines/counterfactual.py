@@ -8,7 +8,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import DDIMInverseScheduler, DDIMScheduler
-from scipy import ndimage
 from torch import Generator, Tensor
 
 from skiagraph.attention.heatmaps import word_spans
@@ -16,6 +15,7 @@ from skiagraph.attention.regulate import in_window, step_size
 from skiagraph.attention.steer import Regulation, regulated
 from skiagraph.errors import MaskError, ModelError
 from skiagraph.pipelines.localise import localised
+from skiagraph.pipelines.paste import with_change
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 
 ANATOMY_WORDS = ("right", "left", "upper", "mid", "lower", "zone", "lung", "lungs", "heart")
@@ -146,21 +146,6 @@ def edit_image(
             latents = inside * latents + (1 - inside) * path[index + 1]
     change = pipeline.decode(latents)[0] - pipeline.decode(path[-1])[0]
     return Edit(with_change(image, change, roi, s.feather), change, scores, moved)
-
-
-def with_change(image: np.ndarray, change: np.ndarray, roi: np.ndarray, feather: float) -> np.ndarray:
-    """The image (H, W) with a change faded in inside the region; outside it every pixel is the image's own."""
-    return (image + fade(roi, feather) * change).clip(0, 1).astype(np.float32)
-
-
-def fade(roi: np.ndarray, width: float) -> np.ndarray:
-    """Weight of an edit, float32 (H, W): 0 outside the region, rising smoothly to 1 `width` pixels inside it.
-
-    In a region narrower than that, it rises to 1 at the innermost pixel.
-    """
-    depth = ndimage.distance_transform_edt(roi)
-    ramp = np.clip(depth / max(min(width, depth.max()), 1e-6), 0, 1)
-    return (0.5 - 0.5 * np.cos(np.pi * ramp)).astype(np.float32)
 
 
 def sampler(pipeline: TextToImagePipeline, s: EditSettings) -> tuple[DDIMScheduler, Tensor]:

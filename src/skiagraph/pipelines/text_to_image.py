@@ -31,7 +31,8 @@ from skiagraph.models.uvit import UViT2DModel
 class TextToImageOutput(BaseOutput):
     """Synthetic radiographs.
 
-    images: float32 (n, H, W) in [0, 1] as an array or, with output_type "latent", scaled latents (n, c, h, w).
+    images: float32 (n, H, W) in [0, 1], (n, H, W, 3) of a colour model, as an array or, with output_type "latent",
+        scaled latents (n, c, h, w).
     prompts: what the text encoder was given for each image.
     truncated: for each image, whether its prompt was cut off.
     """
@@ -46,13 +47,14 @@ class TextToImagePipeline(DiffusionPipeline):
 
     Args:
         denoiser: predicts what the scheduler's `prediction_type` names.
-        vae: diffusers' AutoencoderKL or `SmallAutoencoderKL`; three-channel images are averaged to grey.
+        vae: diffusers' AutoencoderKL or `SmallAutoencoderKL`.
         text_encoder: transformers text model; its last hidden states condition the denoiser.
         tokenizer: of the text encoder.
         scheduler: any diffusers scheduler.
         prompt_length: text tokens the denoiser was trained with.
         prompt_style: "report" gives prompts to the encoder as they are; "findings" first reads them as a report and
             states its findings in the words that the model was trained on (`skiagraph.data.captions.report_prompt`).
+        colour: whether images are (n, H, W, 3); if not, what a three-channel autoencoder makes is averaged to grey.
     """
 
     model_cpu_offload_seq = "text_encoder->denoiser->vae"
@@ -66,12 +68,13 @@ class TextToImagePipeline(DiffusionPipeline):
         scheduler: SchedulerMixin,
         prompt_length: int = 256,
         prompt_style: str = "report",
+        colour: bool = False,
     ) -> None:
         super().__init__()
         self.register_modules(
             denoiser=denoiser, vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, scheduler=scheduler
         )
-        self.register_to_config(prompt_length=prompt_length, prompt_style=prompt_style)
+        self.register_to_config(prompt_length=prompt_length, prompt_style=prompt_style, colour=colour)
 
     @classmethod
     def load(
@@ -175,19 +178,20 @@ class TextToImagePipeline(DiffusionPipeline):
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> np.ndarray:
-        """Float32 images (n, H, W) in [0, 1] of scaled latents (n, c, h, w), a few at a time to bound memory."""
+        """Float32 images (n, H, W), or (n, H, W, 3), in [0, 1] of scaled latents (n, c, h, w), a few at a time."""
         config = self.vae.config
         latents = latents / config.scaling_factor + (config.get("shift_factor") or 0.0)
         latents = latents.to(self.vae.dtype)
         images = torch.cat([self.vae.decode(chunk, return_dict=False)[0] for chunk in latents.split(8)])
-        grey = images.float().mean(dim=1)
-        return (grey / 2 + 0.5).clamp(0, 1).cpu().numpy()
+        images = images.float().movedim(1, -1) if self.config.colour else images.float().mean(dim=1)
+        return (images / 2 + 0.5).clamp(0, 1).cpu().numpy()
 
     @torch.no_grad()
     def encode(self, images: np.ndarray) -> Tensor:
-        """Scaled latents float32 (n, c, h, w), posterior means, of images (n, H, W) in [0, 1]; `decode` goes back."""
+        """Scaled latents float32 (n, c, h, w), posterior means, of images in [0, 1] as `decode` gives them."""
         config = self.vae.config
-        pixels = torch.from_numpy(np.asarray(images, np.float32))[:, None] * 2 - 1
+        pixels = torch.from_numpy(np.asarray(images, np.float32)) * 2 - 1
+        pixels = pixels.movedim(-1, 1) if self.config.colour else pixels[:, None]
         pixels = pixels.expand(-1, config.in_channels, -1, -1).to(self._execution_device, self.vae.dtype)
         means = torch.cat([self.vae.encode(chunk).latent_dist.mode() for chunk in pixels.split(8)]).float()
         return (means - (config.get("shift_factor") or 0.0)) * config.scaling_factor
@@ -233,6 +237,8 @@ class TextToImagePipeline(DiffusionPipeline):
 
     def _start(self, latents: Tensor | None, count: int, generators: list[Generator] | Generator | None) -> Tensor:
         c = self.denoiser.config
+        if (c.out_channels or c.in_channels) != c.in_channels:
+            raise ModelError("this model paints inside masks of images; use it with `skiagraph augment`")
         shape = (count, c.in_channels, c.sample_size, c.sample_size)
         if latents is None:
             latents = randn_tensor(shape, generator=generators, device=self._execution_device, dtype=torch.float32)
@@ -241,7 +247,9 @@ class TextToImagePipeline(DiffusionPipeline):
         # Latents stay float32 whatever the networks' dtype: half precision in the sampler's small steps shows as noise.
         return latents.to(self._execution_device, torch.float32) * self.scheduler.init_noise_sigma
 
-    def predict_guided(self, latents: Tensor, timestep: Tensor, text: TextStates, scale: float) -> Tensor:
+    def predict_guided(
+        self, latents: Tensor, timestep: Tensor, text: TextStates, scale: float, beside: Tensor | None = None
+    ) -> Tensor:
         """What the scheduler is given: the denoiser's prediction for latents (n, c, h, w), guided.
 
         Args:
@@ -249,10 +257,13 @@ class TextToImagePipeline(DiffusionPipeline):
             timestep: of the scheduler.
             text: states of the negative prompts and then of the prompts, 2 n rows; n rows mean no guidance.
             scale: guidance scale.
+            beside: further channels (n, k, h, w) of a denoiser that predicts fewer channels than it takes.
         """
         repeats = len(text.states) // len(latents)
-        model_input = self.scheduler.scale_model_input(latents, timestep).to(self.denoiser.dtype)
-        model_input = model_input.repeat(repeats, 1, 1, 1)
+        model_input = self.scheduler.scale_model_input(latents, timestep)
+        if beside is not None:
+            model_input = torch.cat([model_input, beside], dim=1)
+        model_input = model_input.to(self.denoiser.dtype).repeat(repeats, 1, 1, 1)
         # Stable Diffusion's U-Nets are trained without a mask of padded text.
         mask = text.mask if isinstance(self.denoiser, UViT2DModel) else None
         predicted = self.denoiser(model_input, timestep, text.states, encoder_attention_mask=mask).sample.float()

@@ -67,6 +67,7 @@ class AutoencoderModel(_Strict):
     block_out_channels: list[int] = [64, 128, 160]
     decoder_layers: int = 2
     noise: float = Field(0.25, gt=0)
+    in_channels: Literal[1, 3] = 1
 
 
 class AutoencoderRecipe(_Recipe):
@@ -176,7 +177,32 @@ class TextToImageRecipe(_Recipe):
     grounding_weight: float = Field(0.0, ge=0)
 
 
-Recipe = AutoencoderRecipe | SegmenterRecipe | LatentSegmenterRecipe | ClassifierRecipe | TextToImageRecipe
+class InpaintingRecipe(_Recipe):
+    """A denoiser that paints inside masks: it is shown the mask and the masked image's latents besides the text.
+
+    `captions` says where texts come from: "reports", or labels where there are none; "polyps", measured in the picture.
+    """
+
+    task: Literal["inpainting"]
+    start_from: str | None = Field(None, description="a text-to-image or inpainting model of the same sizes")
+    autoencoder: str
+    denoiser: DenoiserModel
+    text: TextModel = TextModel()
+    captions: Literal["reports", "polyps"] = "reports"
+    phrase_dropout: float = Field(0.25, ge=0, lt=1)
+    rotate: float = Field(10.0, ge=0, le=180, description="degrees that training images are turned by at most")
+    prediction_type: Literal["epsilon", "v_prediction"] = "v_prediction"
+    unconditional: float = Field(0.1, ge=0, lt=1)
+
+
+Recipe = (
+    AutoencoderRecipe
+    | SegmenterRecipe
+    | LatentSegmenterRecipe
+    | ClassifierRecipe
+    | TextToImageRecipe
+    | InpaintingRecipe
+)
 _ADAPTER: TypeAdapter[Recipe] = TypeAdapter(Annotated[Recipe, Field(discriminator="task")])
 
 

@@ -29,6 +29,10 @@ def make_task(recipe: Recipe, output: Path) -> Task:
         from skiagraph.training.tasks.classifier import ClassifierTask
 
         return ClassifierTask(recipe)
+    if recipe.task == "inpainting":
+        from skiagraph.training.tasks.inpainting import InpaintingTask
+
+        return InpaintingTask(recipe)
     from skiagraph.training.tasks.text_to_image import TextToImageTask
 
     return TextToImageTask(recipe, output / "cache")

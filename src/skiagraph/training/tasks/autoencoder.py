@@ -35,9 +35,11 @@ class AutoencoderTask:
         self.recipe = recipe
         data = recipe.data
         records, val = records_of(data, "train"), records_of(data, "val")
-        self.train = load_images(records, data.image_size, data.fit)
+        self.train = load_images(records, data.image_size, data.fit, channels=recipe.model.in_channels)
         self.weights = torch.tensor([recipe.sampling.get(r.dataset, 1.0) for r in records])
-        self.val = load_images(val[:: max(1, len(val) // 128)], data.image_size, data.fit)
+        self.val = load_images(
+            val[:: max(1, len(val) // 128)], data.image_size, data.fit, channels=recipe.model.in_channels
+        )
         # The last-channel layout is what convolutions on a CPU are fastest in.
         self.model = SmallAutoencoderKL(**recipe.model.model_dump()).to(memory_format=torch.channels_last)
         self.model.set_transform(
@@ -78,7 +80,7 @@ MAXIMUM_STD = 2.0
 """Largest standard deviation of a latent channel; with more, the last step's noise would not hide a patch's mean."""
 
 
-def patch_transform(images: Tensor, weights: Tensor, side: int, channels: int) -> tuple[Tensor, Tensor, float]:
+def patch_transform(images: Tensor, weights: Tensor, side: int, channels: int) -> tuple[Tensor, Tensor, Tensor]:
     """The Karhunen-Loeve transform of image patches: (basis, gain, mean) for `SmallAutoencoderKL.set_transform`.
 
     Latent channels get standard deviations in proportion to the square root of the coefficients' own, with mean
@@ -86,16 +88,18 @@ def patch_transform(images: Tensor, weights: Tensor, side: int, channels: int) -
     picture's plan, and none, which would leave almost nothing but the patch means.
 
     Args:
-        images: uint8 (n, 1, H, W).
+        images: uint8 (n, c, H, W).
         weights: (n,) of each image.
         side: of a patch in pixels.
         channels: coefficients kept of each patch.
     """
     shares = weights / weights.sum()
-    mean = sum(float((to_model_range(i).mean(dim=(1, 2, 3)) * s).sum()) for i, s in _chunks(images, shares))
-    covariance = torch.zeros(side**2, side**2, dtype=torch.float64)
+    mean = sum(s @ to_model_range(i).mean(dim=(2, 3)) for i, s in _chunks(images, shares))
+    size = images.shape[1] * side**2
+    covariance = torch.zeros(size, size, dtype=torch.float64)
     for chunk, share in _chunks(images, shares):
-        patches = rearrange(to_model_range(chunk) - mean, "n 1 (h a) (w b) -> n (h w) (a b)", a=side, b=side)
+        centred = to_model_range(chunk) - mean.view(-1, 1, 1)
+        patches = rearrange(centred, "n c (h a) (w b) -> n (h w) (c a b)", a=side, b=side)
         covariance += torch.einsum("npi,npj,n->ij", patches, patches, share / patches.shape[1]).double()
     variance, basis = torch.linalg.eigh(covariance)
     std = variance.flip(0)[:channels].clamp_min(1e-12).sqrt()

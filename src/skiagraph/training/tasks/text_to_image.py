@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
 from torch import Generator, Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
 from skiagraph.attention.grounding import grounding_loss, pointing_game, threshold_iou
 from skiagraph.attention.heatmaps import MIDDLE_LAYERS, capture_words, unit_maximum
@@ -24,7 +26,7 @@ from skiagraph.models.uvit import PRESETS, UViT2DModel
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 from skiagraph.training.images import random_indices, records_of
 from skiagraph.training.prompts import NO_REGION, PromptBatch, caption_language, tokenize_captions
-from skiagraph.training.recipe import TextToImageRecipe
+from skiagraph.training.recipe import DenoiserModel, TextModel, TextToImageRecipe
 from skiagraph.training.views import CROP, FULL, Views, cached_views, make_views
 
 VALIDATION_TIMESTEPS = (100, 300, 500, 700, 900)
@@ -47,27 +49,45 @@ class ConditionalDenoiser(nn.Module):
         return self.denoiser(noisy, timesteps, states, prompts.mask).sample
 
 
+def training_scheduler(prediction_type: str) -> DDPMScheduler:
+    """Stable Diffusion's noise schedule, which every denoiser here is trained on."""
+    return DDPMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type=prediction_type,
+        clip_sample=False,
+    )  # fmt: skip
+
+
+def denoising_error(
+    predict: Callable[[Tensor, Tensor], Tensor], scheduler: DDPMScheduler, latents: Tensor, timesteps: Tensor,
+    generator: Generator,
+) -> Tensor:  # fmt: skip
+    """Squared error (n, c, h, w) of what `predict` makes of noisy latents and timesteps (n,), by prediction type."""
+    noise = torch.randn(latents.shape, generator=generator).to(latents.device)
+    timesteps = timesteps.to(latents.device)
+    noisy = scheduler.add_noise(latents, noise, timesteps)
+    velocity = scheduler.config.prediction_type == "v_prediction"
+    target = scheduler.get_velocity(latents, noise, timesteps) if velocity else noise
+    return (predict(noisy, timesteps).float() - target).square()
+
+
 class TextToImageTask:
     """Noise or velocity prediction, plus a loss that makes the words of localised phrases point to their region."""
 
     def __init__(self, recipe: TextToImageRecipe, cache: Path) -> None:
         self.recipe = recipe
         self.autoencoder = load_component(recipe.autoencoder).eval().requires_grad_(False)
-        self.scheduler = DDPMScheduler(
-            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type=recipe.prediction_type,
-            clip_sample=False,
-        )  # fmt: skip
-        self.tokenizer, self.frozen_text, trained_text, text_dim = _text(recipe)
+        self.scheduler = training_scheduler(recipe.prediction_type)
+        self.tokenizer, self.frozen_text, trained_text, text_dim = text_parts(recipe.text, caption_language())
         self.train, self.val, self.weights = self._views(cache)
         channels, side = self.train.moments.shape[2] // 2, self.train.moments.shape[-1]
         denoiser = UViT2DModel(
-            **_sizes(recipe), sample_size=side, in_channels=channels, text_dim=text_dim,
+            **denoiser_sizes(recipe.denoiser), sample_size=side, in_channels=channels, text_dim=text_dim,
             text_tokens=recipe.text.max_length,
         )  # fmt: skip
         self.model = ConditionalDenoiser(denoiser, trained_text)
         if recipe.start_from is not None:
             self._start_from(recipe.start_from)
-        self.loss_weights = _pixel_weights(self.autoencoder)
+        self.loss_weights = pixel_weights(self.autoencoder)
         self.device = torch.device("cpu")
 
     def to(self, device: torch.device) -> None:
@@ -141,14 +161,11 @@ class TextToImageTask:
     def _denoising_loss(
         self, model: nn.Module, latents: Tensor, timesteps: Tensor, prompts: PromptBatch, generator: Generator
     ) -> Tensor:
-        noise = torch.randn(latents.shape, generator=generator).to(self.device)
-        timesteps = timesteps.to(self.device)
-        noisy = self.scheduler.add_noise(latents, noise, timesteps)
-        target = noise
-        if self.recipe.prediction_type == "v_prediction":
-            target = self.scheduler.get_velocity(latents, noise, timesteps)
-        error = model(noisy, timesteps, prompts, self.frozen_text).float() - target
-        return (error.square() * self.loss_weights).mean()
+        def predict(noisy: Tensor, steps: Tensor) -> Tensor:
+            return model(noisy, steps, prompts, self.frozen_text)
+
+        error = denoising_error(predict, self.scheduler, latents, timesteps, generator)
+        return (error * self.loss_weights).mean()
 
     def _latents(self, moments: Tensor, generator: Generator) -> Tensor:
         mean, logvar = moments.float().chunk(2, dim=1)
@@ -225,7 +242,7 @@ _WORD_GROUPS = {
 }
 
 
-def _pixel_weights(autoencoder: nn.Module) -> Tensor:
+def pixel_weights(autoencoder: nn.Module) -> Tensor:
     """Weights (channels, 1, 1) of mean 1 that make an error of latents count as it will in pixels, where that is known.
 
     Without them the many channels of fine detail, which noise makes unpredictable, drown the few that hold the picture.
@@ -259,18 +276,20 @@ def _weight(record: Record, sampling: dict[str, float]) -> float:
     return sampling.get(record.dataset, 1.0) * max([sampling.get(name, 1.0) for name in record.labels] or [1.0])
 
 
-def _sizes(recipe: TextToImageRecipe) -> dict:
-    given = recipe.denoiser.model_dump(exclude={"preset"}, exclude_none=True)
-    return {**PRESETS[recipe.denoiser.preset], **given} if recipe.denoiser.preset else given
+def denoiser_sizes(model: DenoiserModel) -> dict:
+    """Arguments of `UViT2DModel` that a recipe gives, by a preset's name or one by one."""
+    given = model.model_dump(exclude={"preset"}, exclude_none=True)
+    return {**PRESETS[model.preset], **given} if model.preset else given
 
 
-def _text(recipe: TextToImageRecipe):
-    """(tokenizer, frozen encoder or None, trained encoder or None, width of the states)."""
-    text = recipe.text
+def text_parts(
+    text: TextModel, corpus: Iterable[str]
+) -> tuple[PreTrainedTokenizerBase, nn.Module | None, nn.Module | None, int]:
+    """(tokenizer, frozen encoder or None, encoder to train on `corpus` or None, width of the states)."""
     if text.path is not None:
         encoder, tokenizer = load_text_encoder(text.path)
         return tokenizer, encoder.eval().requires_grad_(False), None, encoder.config.hidden_size
-    tokenizer = train_tokenizer(caption_language(), vocab_size=text.vocab_size, max_length=text.max_length)
+    tokenizer = train_tokenizer(corpus, vocab_size=text.vocab_size, max_length=text.max_length)
     encoder = small_text_encoder(
         tokenizer,
         hidden_size=text.hidden_size,

@@ -1,0 +1,227 @@
+"""How many synthetic images help a segmenter, and from where on do they harm? The curve of SynDiff (arXiv 2507.15361).
+
+    python benchmarks/augmentation_curve.py --data DIR --prompts examples/inpaint-cxr.csv -o out/augmentation
+
+Draws real training cases, paints inside their masks (`skiagraph augment`), then trains segmenters on them plus
+0, 20, 50, 100, 150 and 200 synthetic ones, the first so many that passed the gate, with the same number of steps each,
+and tests them on patients never seen. Beside each row stands how far the mixed training set lies from held-out real
+images: as many of it as there are real cases, drawn at random, so that n is equal throughout.
+
+Paintings, trained segmenters and their scores are kept in the output folder; the same command goes on where it stopped.
+Intervals are bootstraps over test patients of the mean over seeds; `gain` is the paired difference to the first row.
+Nothing is chosen on the test split: the number of steps is fixed and no weights are picked by score.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import random
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from machine import machine
+from skiagraph.data.datasets import Record, load_records, read_folder
+from skiagraph.engine.augment import AugmentConfig, augment, masked_records, read_prompts
+from skiagraph.errors import DataError
+from skiagraph.evaluation import bootstrap, dice, frechet_distance, iou, kernel_distance
+from skiagraph.evaluation.features import EXTRACTOR, classify
+from skiagraph.files import atomic_path, write_json
+from skiagraph.models.registry import DEFAULT_MODEL, load_component
+from skiagraph.pipelines.inpaint import InpaintSettings
+from skiagraph.training.images import to_model_range
+from skiagraph.training.loop import train
+from skiagraph.training.recipe import DataConfig, OptimConfig, SegmenterRecipe
+from skiagraph.training.tasks.segmenter import Pairs, SegmenterTask, load_pairs
+
+SIDE = 256
+"""Side in pixels at which features are taken."""
+
+
+def main() -> None:
+    """Paint, train and test every cell that is missing, print the table and write results.json and results.md."""
+    args = _arguments()
+    _check_settings(args)
+    real = _drawn(args)
+    synthetic = _painted(args, len(real))
+    held_out = [r for r in load_records([args.dataset], args.data, splits=["test"]) if r.mask and r.mask_trusted]
+    held_out = held_out[: args.test]
+    if not held_out:
+        raise DataError(f"{args.dataset} has no test image with a mask")
+    rows = []
+    for count in args.synthetic:
+        records = real + synthetic[:count]
+        if len(records) < len(real) + count:
+            print(f"only {len(synthetic)} synthetic images passed the gate; the row of {count} is left out")
+            continue
+        cells = [_cell(args, records, held_out, count, seed) for seed in range(args.seeds)]
+        rows.append({"synthetic": count, "real": len(real), **_scores(cells, held_out, rows)})
+        rows[-1] |= _shift(records, held_out, len(real), args)
+        rows[-1]["cells"] = cells
+        print(_line(rows[-1]), flush=True)
+    _write(args, rows, len(held_out))
+
+
+def _drawn(args: argparse.Namespace) -> list[Record]:
+    """The real cases, as a data set of their own that names files where they lie."""
+    folder = args.output / "real"
+    if not (folder / "metadata.csv").is_file():
+        pool = [r for r in load_records([args.dataset], args.data, splits=["train"]) if r.mask and r.mask_trusted]
+        chosen = random.Random(args.draw).sample(pool, min(args.real, len(pool)))
+        with (
+            atomic_path(folder / "metadata.csv") as temporary,
+            open(temporary, "w", encoding="utf-8", newline="") as stream,
+        ):
+            writer = csv.writer(stream)
+            writer.writerow(["file", "patient", "split", "mask"])
+            writer.writerows([r.path.resolve(), r.patient, "train", r.mask.resolve()] for r in chosen)
+    return masked_records(str(folder))
+
+
+def _painted(args: argparse.Namespace, real: int) -> list[Record]:
+    """The synthetic cases that passed the gate, as many as the longest row needs."""
+    if not max(args.synthetic):
+        return []
+    config = AugmentConfig(
+        dataset=str(args.output / "real"), prompts=read_prompts(args.prompts), ratio=max(args.synthetic) / real,
+        model=args.model, judge=args.judge, seed=args.draw, settings=InpaintSettings(steps=args.painting_steps),
+        dtype=args.dtype,
+    )  # fmt: skip
+    augment(config, args.output / "augmented")
+    return read_folder(args.output / "augmented")
+
+
+def _cell(args: argparse.Namespace, records: list[Record], held_out: list[Record], count: int, seed: int) -> dict:
+    """Dice and IoU of every held-out image by one segmenter, trained unless its scores are there already."""
+    path = args.output / "cells" / f"{count}-{seed}.json"
+    if path.is_file():
+        return json.loads(path.read_text(encoding="utf-8"))
+    optim = OptimConfig(
+        steps=args.steps, batch_size=16, learning_rate=2e-3, weight_decay=0.01, ema_decay=0.99, precision="no",
+        validate_every=0, warmup_steps=50, tensorboard=False,
+    )  # fmt: skip
+    data = DataConfig(datasets=[], image_size=args.size)
+    recipe = SegmenterRecipe(task="segmenter", seed=seed, data=data, optim=optim, classes=["object"])
+    pairs = load_pairs(records, recipe)
+    torch.manual_seed(seed)
+    model = load_component(train(recipe, SegmenterTask(recipe, pairs, pairs), path.with_suffix(""))).eval()
+    found, true = _predicted(model, load_pairs(held_out, recipe))
+    scores = {
+        "dice": dice(found, true).details["values"], "iou": iou(found, true).details["values"],
+        "keys": [r.key for r in held_out],
+    }  # fmt: skip
+    write_json(path, scores)
+    return scores
+
+
+def _predicted(model: torch.nn.Module, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
+    images, masks = pairs
+    found = torch.cat([model.segment(to_model_range(chunk)) for chunk in images.split(32)])
+    return found.numpy() > 0, masks[:, 0].numpy() > 0
+
+
+def _scores(cells: list[dict], held_out: Sequence[Record], before: list[dict]) -> dict[str, float | list[float]]:
+    """Means over seeds and patients with their intervals, and the gain over the first row."""
+    row: dict[str, float | list[float]] = {}
+    for metric in ("dice", "iou"):
+        values = _by_patient(cells, metric, held_out)
+        row[metric] = float(values.mean())
+        row[f"{metric}_interval"] = list(bootstrap(np.mean, values))
+        row[f"{metric}_by_seed"] = [float(_by_patient([cell], metric, held_out).mean()) for cell in cells]
+        if before:
+            gain = values - _by_patient(before[0]["cells"], metric, held_out)
+            row[f"{metric}_gain"] = float(gain.mean())
+            row[f"{metric}_gain_interval"] = list(bootstrap(np.mean, gain))
+    return row
+
+
+def _by_patient(cells: list[dict], metric: str, held_out: Sequence[Record]) -> np.ndarray:
+    per_image = np.mean([cell[metric] for cell in cells], axis=0)
+    patients = np.array([r.patient for r in held_out])
+    return np.array([per_image[patients == p].mean() for p in sorted(set(patients))])
+
+
+def _shift(records: list[Record], held_out: list[Record], n: int, args: argparse.Namespace) -> dict:
+    """Distances of the mixed training set to held-out real images, at equal n."""
+    chosen = random.Random(args.draw).sample(records, n)
+    sets = [_features(part) for part in (held_out, chosen)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # n below the number of features; the kernel distance stands beside it
+        frechet = frechet_distance(*sets, extractor=EXTRACTOR)
+    kernel = kernel_distance(*sets, extractor=EXTRACTOR)
+    plain = {k: {f: v for f, v in m.to_dict().items() if f != "details"} for k, m in (("f", frechet), ("k", kernel))}
+    return {"frechet": plain["f"], "kernel": plain["k"]}
+
+
+def _features(records: list[Record]) -> np.ndarray:
+    data = DataConfig(datasets=[], image_size=SIDE)
+    recipe = SegmenterRecipe(
+        task="segmenter", data=data, optim=OptimConfig(steps=1, batch_size=1, learning_rate=1), classes=["object"]
+    )
+    images, _ = load_pairs(records, recipe)
+    return classify(load_component(EXTRACTOR), images[:, 0].numpy().astype(np.float32) / 255)[0]
+
+
+def _line(row: dict) -> str:
+    """A row of the Markdown table."""
+
+    def score(name: str) -> str:
+        low, high = row[f"{name}_interval"]
+        return f"{row[name]:.4f} ({low:.4f} to {high:.4f})"
+
+    gain = "" if "dice_gain" not in row else f"{row['dice_gain']:+.4f} ({row['dice_gain_interval'][0]:+.4f} to "
+    gain += "" if not gain else f"{row['dice_gain_interval'][1]:+.4f})"
+    distances = f"{row['frechet']['value']:.3f} | {row['kernel']['value']:.4f}"
+    return f"| {row['real']} + {row['synthetic']} | {score('dice')} | {gain} | {score('iou')} | {distances} |"
+
+
+def _write(args: argparse.Namespace, rows: list[dict], cases: int) -> None:
+    settings = {k: str(v) for k, v in vars(args).items()}
+    write_json(args.output / "results.json", {"settings": settings, "machine": machine(), "n": cases, "rows": rows})
+    table = [
+        f"{cases} test images, {args.seeds} seeds of {args.steps} steps; {machine()['processor']}.",
+        "",
+        f"| real + synthetic | Dice | gain | IoU | Frechet distance [{EXTRACTOR}] | kernel distance |",
+        "| --- | --- | --- | --- | --- | --- |",
+        *map(_line, rows),
+    ]
+    with atomic_path(args.output / "results.md") as temporary:
+        temporary.write_text("\n".join(table) + "\n", encoding="utf-8")
+
+
+def _check_settings(args: argparse.Namespace) -> None:
+    """Kept cells are of one run only: refuse a folder that other settings have filled."""
+    path = args.output / "settings.json"
+    kept = {k: str(v) for k, v in vars(args).items() if k not in ("synthetic", "seeds", "output", "data")}
+    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != kept:
+        raise DataError(f"{args.output} holds another run (settings.json differs); choose another --output")
+    write_json(path, kept)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="folder of the dataset folders; default $SKIAGRAPH_DATA")
+    parser.add_argument("--dataset", default="kermany_pneumonia")
+    parser.add_argument("--prompts", type=Path, default=Path("examples/inpaint-cxr.csv"))
+    parser.add_argument("-o", "--output", type=Path, default=Path("out/augmentation"))
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="paints; name or folder")
+    parser.add_argument("--judge", help="segmenter of the gate; see `skiagraph augment`")
+    parser.add_argument("--real", type=int, default=488, help="real training cases, as in the paper")
+    parser.add_argument("--synthetic", type=int, nargs="+", default=[0, 20, 50, 100, 150, 200])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--painting-steps", type=int, default=30)
+    parser.add_argument("--size", type=int, default=128, help="side at which segmenters are trained and tested")
+    parser.add_argument("--test", type=int, help="use only the first so many test images; all by default")
+    parser.add_argument("--draw", type=int, default=0, help="seed of which real cases are drawn, and of painting")
+    parser.add_argument("--dtype", default="bfloat16", help="the painter's precision")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""Putting a change into a picture so that nothing outside its region moves and no seam shows."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+
+def with_change(image: np.ndarray, change: np.ndarray, roi: np.ndarray, feather: float) -> np.ndarray:
+    """The image with a change, both (H, W) or (H, W, 3), faded in inside the region; outside it every pixel is its own.
+
+    A change is the difference of two decoded pictures, so the grain that no autoencoder keeps stays the image's own.
+    """
+    weight = fade(roi, feather)
+    return (image + (weight if image.ndim == 2 else weight[..., None]) * change).clip(0, 1).astype(np.float32)
+
+
+def coarse(change: np.ndarray, roi: np.ndarray, width: float) -> np.ndarray:
+    """What of a change, (H, W) or (H, W, 3), is coarser than a Gaussian of `width` pixels that sees the region only."""
+    if not width or not roi.any():
+        return change
+    weight = roi.astype(np.float32)
+    if change.ndim == 3:
+        return np.stack([coarse(channel, roi, width) for channel in np.moveaxis(change, -1, 0)], axis=-1)
+    seen = ndimage.gaussian_filter(weight, width)
+    return ndimage.gaussian_filter(change * weight, width) / np.maximum(seen, 1e-3)
+
+
+def fade(roi: np.ndarray, width: float) -> np.ndarray:
+    """Weight of an edit, float32 (H, W): 0 outside the region, rising smoothly to 1 `width` pixels inside it.
+
+    In a region narrower than that, it rises to 1 at the innermost pixel.
+    """
+    depth = ndimage.distance_transform_edt(roi)
+    ramp = np.clip(depth / max(min(width, depth.max()), 1e-6), 0, 1)
+    return (0.5 - 0.5 * np.cos(np.pi * ramp)).astype(np.float32)
