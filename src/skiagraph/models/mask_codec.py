@@ -28,11 +28,11 @@ class PatchCodec(nn.Module):
         self.register_buffer("mean", torch.zeros(()))
 
     @torch.no_grad()
-    def set_transform(self, basis: Tensor, gain: Tensor, mean: float) -> None:
+    def set_transform(self, basis: Tensor, gain: Tensor, mean: Tensor) -> None:
         """As `SmallAutoencoderKL.set_transform`: orthonormal columns, a gain of each, and the pixels' mean."""
         self.basis.copy_(basis)
         self.gain.copy_(gain)
-        self.mean.fill_(mean)
+        self.mean.copy_(mean.squeeze())
 
     def encode(self, pictures: Tensor) -> Tensor:
         """Latents (n, channels, H / patch, W / patch) of pictures (n, 1, H, W)."""

@@ -35,11 +35,10 @@ class AutoencoderTask:
         self.recipe = recipe
         data = recipe.data
         records, val = records_of(data, "train"), records_of(data, "val")
-        self.train = load_images(records, data.image_size, data.fit, channels=recipe.model.in_channels)
+        shape = data.image_size, data.fit, recipe.model.in_channels
+        self.train = load_images(records, *shape)
         self.weights = torch.tensor([recipe.sampling.get(r.dataset, 1.0) for r in records])
-        self.val = load_images(
-            val[:: max(1, len(val) // 128)], data.image_size, data.fit, channels=recipe.model.in_channels
-        )
+        self.val = load_images(val[:: max(1, len(val) // 128)], *shape)
         # The last-channel layout is what convolutions on a CPU are fastest in.
         self.model = SmallAutoencoderKL(**recipe.model.model_dump()).to(memory_format=torch.channels_last)
         self.model.set_transform(
