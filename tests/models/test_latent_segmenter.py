@@ -24,7 +24,7 @@ def model():
 def test_a_whole_basis_loses_nothing():
     codec = PatchCodec(channels=16, patch=4)
     basis = torch.linalg.qr(torch.randn(16, 16, generator=torch.Generator().manual_seed(0)))[0]
-    codec.set_transform(basis, torch.linspace(0.5, 2, 16), mean=0.3)
+    codec.set_transform(basis, torch.linspace(0.5, 2, 16), mean=torch.tensor([0.3]))
     pictures = torch.rand(2, 1, 12, 8) * 2 - 1
     latents = codec.encode(pictures)
     assert latents.shape == (2, 16, 3, 2)
