@@ -199,7 +199,7 @@ class _JointReader:
         rows = _conditional(len(states), self.maps.spans)
         with _outputs_of(attn.to_qkv) as heard:
             attended = self.inner(attn, states, mask, layout)
-        query, key, _ = attn.split(heard[0][rows])
+        query, key, _ = attn.split(heard[attn.to_qkv][rows])
         spans = self.maps.spans.to(states.device)
         everywhere = spans.new_zeros(*spans.shape[:2], key.shape[2])
         everywhere[..., layout.text_slice] = spans[..., : layout.text]
@@ -223,7 +223,9 @@ class _CrossReader:
         rows = _conditional(len(hidden_states), self.maps.spans)
         with _outputs_of(attn.to_q, attn.to_k) as heard:
             attended = self.inner(attn, hidden_states, encoder_hidden_states, attention_mask, *args, **kwargs)
-        query, key = (x[rows].unflatten(-1, (attn.heads, -1)).transpose(1, 2) for x in heard)
+        if len(heard) < 2:
+            raise ModelError(f"{self.name} projects queries and keys its own way; unfuse its projections first")
+        query, key = (heard[m][rows].unflatten(-1, (attn.heads, -1)).transpose(1, 2) for m in (attn.to_q, attn.to_k))
         query = query if attn.norm_q is None else attn.norm_q(query)
         key = key if attn.norm_k is None else attn.norm_k(key)
         mask = attention_mask
@@ -237,10 +239,10 @@ class _CrossReader:
 
 
 @contextmanager
-def _outputs_of(*modules: nn.Module) -> Iterator[list[Tensor]]:
-    """What the modules give during the block, in the order they are called."""
-    heard: list[Tensor] = []
-    handles = [module.register_forward_hook(lambda _, __, output: heard.append(output)) for module in modules]
+def _outputs_of(*modules: nn.Module) -> Iterator[dict[nn.Module, Tensor]]:
+    """What each of the modules gives during the block."""
+    heard: dict[nn.Module, Tensor] = {}
+    handles = [m.register_forward_hook(lambda m, _, output: heard.__setitem__(m, output)) for m in modules]
     try:
         yield heard
     finally:
