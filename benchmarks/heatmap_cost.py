@@ -130,7 +130,7 @@ def _unet(widths: tuple[int, ...], size: int) -> UNet2DConditionModel:
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "U-Net, tiny": lambda: _unet((32, 64), 32),
-    "U-Net, mid-size": lambda: _unet((64, 128, 192), 48),
+    "U-Net, mid-size": lambda: _unet((64, 128, 192), 32),
     "U-ViT XS/2": lambda: UViT2DModel.from_preset("XS/2", text_tokens=TOKENS).eval(),
 }
 
@@ -138,8 +138,8 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, default=Path("out/heatmaps"))
-    parser.add_argument("--steps", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=4)
     return parser.parse_args()
 
 

@@ -26,8 +26,9 @@ from skiagraph.data.masks import LUNG_SIDES
 from skiagraph.engine.pairs import affinity_recipe
 from skiagraph.evaluation import iou, pooled_iou
 from skiagraph.files import write_json
-from skiagraph.masks.refine import BACKGROUND, label_map, refine, walk_heats
-from skiagraph.masks.threshold import THRESHOLDS, confident_labels, threshold_masks
+from skiagraph.masks.refine import label_map, refine, walk_heats
+from skiagraph.masks.settings import DIFFUMASK, RADIOGRAPHS
+from skiagraph.masks.threshold import confident_labels, threshold_masks
 from skiagraph.models.affinity_net import AffinityNet
 from skiagraph.models.registry import DEFAULT_MODEL
 from skiagraph.pipelines.pairs import NOISE
@@ -36,7 +37,7 @@ from skiagraph.training.images import to_model_range
 from skiagraph.training.loop import train
 from skiagraph.training.tasks.affinity import AffinityTask
 
-MIDDLE = THRESHOLDS[len(THRESHOLDS) // 2]
+SETTINGS = {"radiographs": RADIOGRAPHS, "diffumask": DIFFUMASK}
 
 
 def main() -> None:
@@ -57,9 +58,8 @@ def main() -> None:
     print(table)
     (args.output / "table.md").parent.mkdir(parents=True, exist_ok=True)
     (args.output / "table.md").write_text(table + "\n", encoding="utf-8")
-    write_json(
-        args.output / "results.json", {"split": args.split, "n": len(images), "machine": machine(), "rows": rows}
-    )
+    found = {"split": args.split, "settings": args.settings, "n": len(images), "machine": machine(), "rows": rows}
+    write_json(args.output / "results.json", found)
 
 
 @torch.no_grad()
@@ -84,7 +84,10 @@ def _heats(pipeline: TextToImagePipeline, pictures: np.ndarray, prompts: list[st
 
 def _steps(images: np.ndarray, heats: np.ndarray, args: argparse.Namespace) -> dict[str, np.ndarray]:
     """Masks bool (n, H, W) after each step."""
-    labels = [confident_labels(h[None], i) for h, i in zip(heats, track(images, "labels", transient=True), strict=True)]
+    settings = SETTINGS[args.settings]
+    middle = settings.thresholds[len(settings.thresholds) // 2]
+    pairs = zip(heats, track(images, "labels", transient=True), strict=True)
+    labels = [confident_labels(heat[None], image, settings) for heat, image in pairs]
     stacks = (torch.from_numpy(np.stack(a))[:, None] for a in (images, labels))
     recipe = affinity_recipe(args.affinity_steps, seed=0)
     with tempfile.TemporaryDirectory() as folder:
@@ -94,10 +97,10 @@ def _steps(images: np.ndarray, heats: np.ndarray, args: argparse.Namespace) -> d
     for image, heat in zip(track(images, "masks", transient=True), heats, strict=True):
         with torch.no_grad():
             features = network(to_model_range(torch.from_numpy(image)[None, None]))[0]
-        made["raw threshold"].append(heat > MIDDLE)
-        made["+ CRF"].append(threshold_masks(heat, image, (MIDDLE,))[MIDDLE])
-        made["affinity walk"].append(label_map(walk_heats(heat[None], features), BACKGROUND) > 0)
-        made["full"].append(refine(heat[None], image, features).labels > 0)
+        made["raw threshold"].append(heat > middle)
+        made["+ CRF"].append(threshold_masks(heat, image, settings)[middle])
+        made["affinity walk"].append(label_map(walk_heats(heat[None], features), settings.background) > 0)
+        made["full"].append(refine(heat[None], image, features, settings).labels > 0)
     return {name: np.stack(masks) for name, masks in made.items()}
 
 
@@ -119,6 +122,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("-o", "--output", type=Path, default=Path("out/mask-steps"))
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--split", choices=("val", "test"), default="val")
+    parser.add_argument("--settings", choices=SETTINGS, default="radiographs", help="diffumask: the papers' numbers")
     parser.add_argument("--n", type=int, default=60)
     parser.add_argument("--affinity-steps", type=int, default=300)
     return parser.parse_args()

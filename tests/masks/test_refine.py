@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,7 @@ from scipy import ndimage
 import phantoms
 from skiagraph.errors import MaskError
 from skiagraph.masks.refine import label_map, refine, walk_heats
+from skiagraph.masks.settings import RADIOGRAPHS
 
 RNG = np.random.default_rng(1)
 
@@ -35,7 +38,7 @@ def test_walk_fills_the_region_the_heat_only_touched(case):
 
 def test_refined_mask_is_better_than_the_raw_map(case):
     image, lungs, heats, features = case
-    refined = refine(heats, image, features, thresholds=(0.3, 0.4, 0.5))
+    refined = refine(heats, image, features, replace(RADIOGRAPHS, thresholds=(0.3, 0.4, 0.5)))
     assert iou(refined.labels == 1, lungs) > max(0.9, iou(heats[0] > 0.5, lungs))
     assert refined.thresholds[0] in (0.3, 0.4, 0.5)
     assert refined.confidence == pytest.approx(iou(refined.labels == 1, refined.affinity == 1))
@@ -44,7 +47,7 @@ def test_refined_mask_is_better_than_the_raw_map(case):
 def test_a_class_that_is_nowhere_has_no_threshold(case):
     image, _, heats, features = case
     faint = np.concatenate([heats, 0.2 * heats])
-    refined = refine(faint, image, features, thresholds=(0.4,))
+    refined = refine(faint, image, features, replace(RADIOGRAPHS, thresholds=(0.4,)))
     assert refined.thresholds == (0.4, None)
     assert (refined.labels != 2).all()
     nothing = refine(0.2 * heats, image, features)

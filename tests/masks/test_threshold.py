@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import ndimage
 
 import phantoms
 from skiagraph.errors import MaskError
+from skiagraph.masks.settings import RADIOGRAPHS
 from skiagraph.masks.threshold import (
     IGNORE,
     MINIMUM_SHARE,
@@ -57,7 +60,7 @@ def test_classes_keep_their_labels(phantom):
 
 def test_the_threshold_that_fits_best_is_chosen(phantom):
     image, mask, heat = phantom
-    masks = threshold_masks(heat, image, (0.2, 0.45, 0.8))
+    masks = threshold_masks(heat, image, replace(RADIOGRAPHS, thresholds=(0.2, 0.45, 0.8)))
     sizes = [m.sum() for m in masks.values()]
     assert sizes == sorted(sizes, reverse=True)
     threshold, overlap = adaptive_threshold(masks, mask)

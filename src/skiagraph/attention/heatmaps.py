@@ -233,7 +233,7 @@ class _JointReader:
         rows = conditional_rows(len(states), len(self.maps.spans))
         with _outputs_of(attn.to_qkv) as heard:
             attended = self.inner(attn, states, mask, layout)
-        query, key, _ = attn.split(heard[0][rows])
+        query, key, _ = attn.split(heard[attn.to_qkv][rows])
         spans = self.maps.spans.to(states.device)
         everywhere = spans.new_zeros(*spans.shape[:2], key.shape[2])
         everywhere[..., layout.text_slice] = spans[..., : layout.text]
@@ -257,7 +257,9 @@ class _CrossReader:
         rows = conditional_rows(len(hidden_states), len(self.maps.spans))
         with _outputs_of(attn.to_q, attn.to_k) as heard:
             attended = self.inner(attn, hidden_states, encoder_hidden_states, attention_mask, *args, **kwargs)
-        query, key = normed_heads(attn, *(x[rows] for x in heard))
+        if len(heard) < 2:
+            raise ModelError(f"{self.name} projects queries and keys its own way; unfuse its projections first")
+        query, key = normed_heads(attn, *(heard[m][rows] for m in (attn.to_q, attn.to_k)))
         mask = head_mask(attn, attention_mask, len(hidden_states), key.shape[2])
         found = word_attention(query, key, self.maps.spans.to(query.device), None if mask is None else mask[rows])
         self.maps.add(self.name, found.unflatten(-1, size_of_layer(self.known, self.name)))
@@ -265,10 +267,10 @@ class _CrossReader:
 
 
 @contextmanager
-def _outputs_of(*modules: nn.Module) -> Iterator[list[Tensor]]:
-    """What the modules give during the block, in the order they are called."""
-    heard: list[Tensor] = []
-    handles = [module.register_forward_hook(lambda _, __, output: heard.append(output)) for module in modules]
+def _outputs_of(*modules: nn.Module) -> Iterator[dict[nn.Module, Tensor]]:
+    """What each of the modules gives during the block."""
+    heard: dict[nn.Module, Tensor] = {}
+    handles = [m.register_forward_hook(lambda m, _, output: heard.__setitem__(m, output)) for m in modules]
     try:
         yield heard
     finally:

@@ -10,10 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from skiagraph.masks.affinity import random_walk, transition_matrix
-from skiagraph.masks.threshold import THRESHOLDS, adaptive_threshold, threshold_masks
-
-BACKGROUND = 0.45
-"""Score of the background beside walked heat maps (DiffuMask, arXiv 2303.11681)."""
+from skiagraph.masks.settings import RADIOGRAPHS, MaskSettings
+from skiagraph.masks.threshold import adaptive_threshold, threshold_masks
 
 
 @dataclass(frozen=True)
@@ -45,22 +43,20 @@ def label_map(scores: np.ndarray, background: float) -> np.ndarray:
     return np.where(scores.max(axis=0) > background, scores.argmax(axis=0) + 1, 0).astype(np.uint8)
 
 
-def refine(
-    heats: np.ndarray, image: np.ndarray, features: Tensor, *, thresholds: tuple[float, ...] = THRESHOLDS
-) -> Refined:
+def refine(heats: np.ndarray, image: np.ndarray, features: Tensor, settings: MaskSettings = RADIOGRAPHS) -> Refined:
     """Per class, the threshold whose CRF mask overlaps the random walk's mask best.
 
     Args:
         heats: float32 (classes, H, W) in [0, 1].
         image: uint8 (H, W) or (H, W, 3).
         features: of an AffinityNet, (channels, h, w).
-        thresholds: candidates.
+        settings: candidate thresholds, the CRF, and the background's score beside the walk.
 
     Raises:
         MaskError: maps outside [0, 1] or constant.
     """
     walked = walk_heats(heats, features)
-    affinity = label_map(walked, BACKGROUND)
+    affinity = label_map(walked, settings.background)
     chosen: list[float | None] = []
     scores = np.zeros_like(walked)
     for index, heat in enumerate(heats):
@@ -68,7 +64,7 @@ def refine(
         if not reference.any():
             chosen.append(None)
             continue
-        masks = threshold_masks(heat, image, thresholds)
+        masks = threshold_masks(heat, image, settings)
         best, _ = adaptive_threshold(masks, reference)
         chosen.append(best)
         scores[index] = np.where(masks[best], 1 + walked[index], 0)  # where masks meet, the walk decides

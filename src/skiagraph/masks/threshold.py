@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import expit
 
 from skiagraph.errors import MaskError
 from skiagraph.masks.crf import DenseCRF, unary_from_labels, unary_from_probabilities
+from skiagraph.masks.settings import RADIOGRAPHS, MaskSettings
 
 IGNORE = 255
 """Label of pixels that are not sure to be either."""
 
-THRESHOLDS = tuple(round(0.35 + 0.01 * i, 2) for i in range(20))
-"""Candidates for a map's threshold, 0.35 to 0.54 (DiffuMask, arXiv 2303.11681)."""
+SHARPNESS = 16.0
+"""Log odds per unit of a heat map; of 4, 8 and 16 the best on validation patients (`benchmarks/mask_steps.py`)."""
 
 MINIMUM_SHARE = 0.06
 """Both sides of a confident labelling have at least this share of the pixels."""
@@ -43,7 +45,7 @@ def confidence_bounds(heat: np.ndarray) -> tuple[float, float]:
     return min(low, high), high
 
 
-def confident_labels(heats: np.ndarray, image: np.ndarray) -> np.ndarray:
+def confident_labels(heats: np.ndarray, image: np.ndarray, settings: MaskSettings = RADIOGRAPHS) -> np.ndarray:
     """Label map to learn affinities from: uint8 (H, W), 0 background, k the k-th class, `IGNORE` where unsure.
 
     The background is given first the strict and then the lenient bound as its score; each labelling is smoothed by the
@@ -52,12 +54,13 @@ def confident_labels(heats: np.ndarray, image: np.ndarray) -> np.ndarray:
     Args:
         heats: float (classes, H, W) in [0, 1].
         image: uint8 (H, W) or (H, W, 3).
+        settings: of the CRF.
 
     Raises:
         MaskError: maps outside [0, 1], constant, or of another size than the image.
     """
     bounds = [confidence_bounds(heat) for heat in heats]
-    crf = DenseCRF(image)
+    crf = settings.label_crf.crf(image)
     strict, lenient = (
         _smoothed(crf, _argmax(heats, np.array([b[side] for b in bounds])), len(heats) + 1) for side in (1, 0)
     )
@@ -69,24 +72,28 @@ def confident_labels(heats: np.ndarray, image: np.ndarray) -> np.ndarray:
 
 
 def threshold_masks(
-    heat: np.ndarray, image: np.ndarray, thresholds: tuple[float, ...] = THRESHOLDS
+    heat: np.ndarray, image: np.ndarray, settings: MaskSettings = RADIOGRAPHS
 ) -> dict[float, np.ndarray]:
-    """Mask of each candidate threshold after the dense CRF (gt_prob 0.5-like soft cut, bilateral 80/13/10).
+    """Mask of each candidate threshold after the dense CRF.
+
+    The evidence for the foreground is a logistic function of how far the map exceeds the threshold. It must treat both
+    sides alike: where levels near 0 count as surer than levels near 1, the CRF shrinks every mask.
 
     Args:
         heat: float (H, W) in [0, 1].
         image: uint8 (H, W) or (H, W, 3).
-        thresholds: in (0, 1).
+        settings: candidates, in (0, 1), and the CRF.
 
     Returns:
         bool (H, W) by threshold.
     """
     heat = _checked(heat)
-    crf = DenseCRF(image, bilateral_sxy=80, bilateral_schan=13, bilateral_compat=10)
+    labels = np.array([-1, 1], np.float32)[:, None, None]
+    crf = settings.threshold_crf.crf(image)
     masks = {}
-    for threshold in thresholds:
-        foreground = _recentred(heat, threshold)
-        q = crf.infer(unary_from_probabilities(np.stack([1 - foreground, foreground])))
+    for threshold in settings.thresholds:
+        probabilities = expit(labels * SHARPNESS * (heat - threshold))
+        q = crf.infer(unary_from_probabilities(probabilities))
         masks[threshold] = q[1] > q[0]
     return masks
 
@@ -121,8 +128,3 @@ def _argmax(heats: np.ndarray, background: np.ndarray) -> np.ndarray:
 
 def _smoothed(crf: DenseCRF, labels: np.ndarray, count: int) -> np.ndarray:
     return crf.infer(unary_from_labels(labels, count, certainty=0.7)).argmax(axis=0)
-
-
-def _recentred(heat: np.ndarray, threshold: float) -> np.ndarray:
-    """The map with `threshold` moved to 0.5, piecewise linear, so that it can be read as a probability."""
-    return np.where(heat < threshold, heat / threshold / 2, 0.5 + (heat - threshold) / (1 - threshold) / 2)
