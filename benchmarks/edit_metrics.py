@@ -23,8 +23,9 @@ from skiagraph.evaluation import (
     nearest_neighbours,
     ssim,
 )
-from skiagraph.evaluation.features import EXTRACTOR, classify
-from skiagraph.evaluation.perceptual import perceptual_distance
+from skiagraph.evaluation.features import EXTRACTOR as CLASSIFIER
+from skiagraph.evaluation.features import classify
+from skiagraph.evaluation.imagenet import EXTRACTOR, ImageNetExtractor
 from skiagraph.models.registry import load_component
 from skiagraph.pipelines.organs import SEGMENTER, find_lungs
 
@@ -42,17 +43,18 @@ class Judge:
         self.before = np.stack([np.round(p.image * 255) / 255 for _, p in known]).astype(np.float32)
         self.roi = np.stack([p.roi for _, p in known])
         self.added = np.array([c.added for c in self.cases])
-        self.classifier = load_component(EXTRACTOR)
+        self.classifier, self.imagenet = load_component(CLASSIFIER), ImageNetExtractor()
         self.segmenter = load_component(SEGMENTER).eval()
         self.encoder_name = Path(encoder).name if encoder else EXTRACTOR
-        self.encode = _clip(encoder) if encoder else lambda images: classify(self.classifier, images)[0]
-        self.features, self.scores = classify(self.classifier, self.before)
+        self.encode = _clip(encoder) if encoder else self.imagenet.features
+        self.scores = classify(self.classifier, self.before)[1]
+        self.features = self.imagenet.features(self.before)
         self.encoded, self.lungs = self.encode(self.before), self._lungs(self.before)
-        self.others = classify(self.classifier, _others(self.cases, root, side))[0]
+        self.others = self.imagenet.features(_others(self.cases, root, side))
 
     def __call__(self, after: np.ndarray) -> dict[str, MetricResult]:
         """Metrics by column."""
-        features, scores = classify(self.classifier, after)
+        features, scores = self.imagenet.features(after), classify(self.classifier, after)[1]
         now, was = (np.array([s[c.finding][i] for i, c in enumerate(self.cases)]) for s in (scores, self.scores))
         moved = np.abs(after - self.before)
         inside, total = (moved * self.roi).sum(axis=(1, 2)), moved.sum(axis=(1, 2))
@@ -66,7 +68,9 @@ class Judge:
             "falls, taken away": _mean("falls, removed", (now < was)[~self.added], "higher"),
             f"CLIP-I [{self.encoder_name}]": _mean("CLIP-I", clip, "higher"),
             "SSIM": ssim(self.before, after, data_range=1.0),
-            f"perceptual distance [{EXTRACTOR}]": perceptual_distance(self.classifier, self.before, after),
+            f"perceptual distance [{EXTRACTOR}]": _mean(
+                "perceptual distance", self.imagenet.perceptual_distance(self.before, after), "lower"
+            ),
             "largest change outside": _mean("largest change outside", outside, "lower"),
             "share of change inside": _mean("share inside", inside[total > 0] / total[total > 0], "higher"),
             "IoU of lungs": iou(self._lungs(after), self.lungs),

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from skiagraph.data.anatomy import Regions
 from skiagraph.data.captions import report_prompt
-from skiagraph.data.images import SYNTHETIC_TEXT, Radiograph, read_radiograph, square, write_png
+from skiagraph.data.images import SYNTHETIC_TEXT, Radiograph, read_radiograph, square, unsquare, write_png
 from skiagraph.data.masks import read_region, read_segments
 from skiagraph.data.reports import Finding, Report, parse_report
 from skiagraph.data.roi import roi_of
@@ -20,8 +19,9 @@ from skiagraph.engine.manifest import new_manifest, save_manifest, weight_hashes
 from skiagraph.errors import DataError, ImageError, MaskError, ReportError
 from skiagraph.files import sha256
 from skiagraph.models.registry import DEFAULT_MODEL, model_folder
-from skiagraph.pipelines.counterfactual import Edit, EditSettings, edit_image, with_change
+from skiagraph.pipelines.counterfactual import Edit, EditSettings, edit_image
 from skiagraph.pipelines.organs import PROVIDERS, complete_regions
+from skiagraph.pipelines.paste import with_change
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 
 MARGIN = 0.06
@@ -74,7 +74,7 @@ def edit(config: EditConfig, output: Path) -> dict[str, Any]:
     small = square(radiograph.pixels, side, fit="pad")
     regions = _regions(config.organs, small, radiograph)
     roi = roi_of(finding, regions, MARGIN) if own is None else square(own.astype(np.float32), side) >= 0.5
-    full_roi = own if own is not None else _back(roi.astype(np.float32), radiograph) >= 0.5
+    full_roi = own if own is not None else unsquare(roi.astype(np.float32), radiograph.pixels.shape) >= 0.5
     manifest = new_manifest(
         "edit", asdict(config), weights=weight_hashes(model_folder(config.model)), image=sha256(radiograph.source),
         target=target, source=source, frames=[],
@@ -87,7 +87,9 @@ def edit(config: EditConfig, output: Path) -> dict[str, Any]:
             pipeline, small, target=target, source=source, words=[target.split(". ")[0]], roi=roi,
             anatomy=regions["lungs"] | regions["heart"], settings=settings, seed=config.seed,
         )  # fmt: skip
-        edited = with_change(radiograph.pixels, _back(result.change, radiograph), full_roi, settings.feather * scale)
+        edited = with_change(
+            radiograph.pixels, unsquare(result.change, radiograph.pixels.shape), full_roi, settings.feather * scale
+        )
         frames.append(edited)
         text = {**SYNTHETIC_TEXT, "Edit": f"{source} -> {target}", "Strength": f"{settings.strength:.3f}"}
         manifest["frames"].append(_write_frame(output, number, radiograph.pixels, edited, full_roi, result, text))
@@ -167,12 +169,3 @@ def _write_sheet(path: Path, before: np.ndarray, frames: list[np.ndarray], roi: 
     shown = [before, *frames, 0.5 + (last - before) / 2, 0.3 * last + 0.7 * roi]
     sheet = [square(p.clip(0, 1).astype(np.float32), 256) for p in shown]
     write_contact_sheet(path, sheet, ["before", *names, "difference", "region"])
-
-
-def _back(field: np.ndarray, radiograph: Radiograph) -> np.ndarray:
-    """A field on the padded square brought back to the radiograph's own size and shape."""
-    height, width = radiograph.pixels.shape
-    side = max(height, width)
-    full = np.asarray(Image.fromarray(field).resize((side, side), Image.Resampling.BICUBIC))
-    top, left = (side - height) // 2, (side - width) // 2
-    return full[top : top + height, left : left + width]

@@ -16,6 +16,7 @@ from rich.progress import Progress
 from torch import Tensor
 
 from skiagraph.data.images import SYNTHETIC_TEXT, write_png
+from skiagraph.data.masks import write_mask
 from skiagraph.engine.contact_sheet import write_contact_sheet
 from skiagraph.engine.generate import SHEET_LIMIT, SHEET_NAME, batches
 from skiagraph.engine.manifest import open_manifest, save_manifest, weight_hashes
@@ -176,7 +177,7 @@ class _Job:
                 raise MaskError(f"no {', '.join(lacking)} found")
             if not AREA[0] <= share <= AREA[1]:
                 raise MaskError(f"mask covers {share:.0%} of the picture")
-            _write_labels(self.output / "masks" / f"{row['name']}.png", _stored(result.labels, self.config.classes))
+            write_mask(self.output / "masks" / f"{row['name']}.png", result.labels, self.config.classes)
 
         self._each("refining", "confidence", refined)
 
@@ -263,11 +264,6 @@ class _Job:
 
     def _stack(self, rows: list[dict[str, Any]]) -> Tensor:
         return _tensor([self._image(row) for row in rows])
-
-
-def _stored(labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    """As `skiagraph.data.masks.read_mask` reads it: 255 for the one class, else the labels themselves."""
-    return labels * 255 if len(classes) == 1 else labels
 
 
 def _tensor(pictures: Sequence[np.ndarray]) -> Tensor:
