@@ -61,7 +61,7 @@ def test_a_square_picture_gets_what_the_model_says_of_it(models, pictures, tmp_p
     segment(config(pictures / "sub/d.png", models / "unet"), tmp_path / "o", quiet=True)
     model = load_component(models / "unet").eval()
     scores = model.scores(torch.from_numpy(square(pixels, 32))[None, None] * 2 - 1)[0].numpy()
-    large = [np.asarray(Image.fromarray(plane).resize((64, 64), Image.Resampling.BILINEAR)) for plane in scores]
+    large = [np.asarray(Image.fromarray(plane).resize((64, 64), Image.Resampling.BICUBIC)) for plane in scores]
     assert np.array_equal(np.asarray(Image.open(tmp_path / "o/masks/d.png")), np.argmax(large, axis=0))
 
 

@@ -35,7 +35,7 @@ def test_a_whole_basis_loses_nothing():
 
 def test_masks_go_through_latents_class_by_class():
     model = tiny.latent_segmenter(mask_coefficients=16)
-    model.codec.set_transform(torch.eye(16), torch.ones(16), 0.0)
+    model.codec.set_transform(torch.eye(16), torch.ones(16), torch.zeros(1))
     labels = torch.randint(3, (2, 32, 32), generator=torch.Generator().manual_seed(1))
     latents = model.encode_masks(labels)
     assert latents.shape == (2, *model.latent_shape) == (2, 32, 8, 8)
