@@ -6,7 +6,8 @@ Generates one image for each of n held-out patients' label rows (never seen in t
 same mix of findings, views and ages. Two extractors: EfficientNet-Lite0 of ImageNet, and the shipped classifier.
 The floor is real images against the same held-out ones, with the same mix of datasets and as near the same n as there
 are patients: training patients for ImageNet's, others held out for the classifier's, which was trained on the former
-and places them farther from held-out images than it places generated ones.
+and places them farther from held-out images than it places generated ones. Besides, the held-out images themselves,
+encoded and decoded: the part that is the autoencoder's.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from skiagraph.evaluation.imagenet import EXTRACTOR as IMAGENET
 from skiagraph.evaluation.imagenet import ImageNetExtractor
 from skiagraph.files import write_json
 from skiagraph.models.registry import DEFAULT_MODEL, load_component
+from skiagraph.pipelines.text_to_image import TextToImagePipeline
 from skiagraph.training.tasks.classifier import TARGETS, targets_of
 
 DATASETS = ("kermany_pneumonia", "nih_chestxray14", "hannover_covid19")
@@ -58,14 +60,17 @@ def main() -> None:
     holdout_pixels, train_pixels = _pixels(holdout), _pixels(train)
     groups = {"train_groups": _patients(train), "holdout_groups": _patients(holdout)}
     classifier, imagenet = load_component(CLASSIFIER), ImageNetExtractor()
-    matched = [train.index(r) for r in _matched(_one_per_patient(train, args.seed), holdout, args.seed)]
+    place = {r.key: i for i, r in enumerate(train)}
+    matched = [place[r.key] for r in _matched([r for r in train if r.labels], holdout, args.seed)]
+    reconstructed = _through_autoencoder(holdout_pixels, args.model)
     results: dict[str, MetricResult] = {}
     for extractor, features, floor in (
         (CLASSIFIER, lambda x: classify(classifier, x)[0], _pixels(others)),
         (IMAGENET, imagenet.features, train_pixels[matched]),
     ):
         real, fake = features(holdout_pixels), features(synthetic)
-        for name, found in {"generated": fake, "floor": features(floor)}.items():
+        sets = {"generated": fake, "floor": features(floor), "reconstructed": features(reconstructed)}
+        for name, found in sets.items():
             for metric in (frechet_distance, kernel_distance):
                 result = metric(real, found, extractor=extractor)
                 results[f"{result.name}, {name} to held-out [{extractor}]"] = result
@@ -74,6 +79,14 @@ def main() -> None:
     results |= _intended(holdout, classify(classifier, synthetic)[1], "generated")
     results |= _intended(holdout, classify(classifier, holdout_pixels)[1], "real held-out")
     _report(results, args, len(holdout))
+
+
+def _through_autoencoder(pixels: np.ndarray, model: str) -> np.ndarray:
+    """Radiographs as the autoencoder gives them back: what no denoiser could do better."""
+    pipeline = TextToImagePipeline.load(model)
+    return np.concatenate(
+        [pipeline.decode(pipeline.encode(part)) for part in np.array_split(pixels, len(pixels) // 16)]
+    )
 
 
 def _intended(records: list[Record], scores: dict[str, np.ndarray], whose: str) -> dict[str, MetricResult]:
