@@ -92,13 +92,13 @@ class TextToImagePipeline(DiffusionPipeline):
         folder = model_folder(name_or_folder)
         try:
             text_encoder = load_text_model(folder / "text_encoder", local_files_only=True)
-            with _no_loading_bar():
+            with _quiet_loading():
                 pipeline = cls.from_pretrained(
                     folder, text_encoder=text_encoder, local_files_only=True, use_safetensors=True
                 )
+                return pipeline.to(device, dtype)
         except (OSError, ValueError, RuntimeError, AttributeError) as error:
             raise ModelError(f"{folder} does not load: {' '.join(str(error).split())[:300]}") from error
-        return pipeline.to(device, dtype)
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Save as diffusers does, with the tokenizer's class under the name that every transformers release knows."""
@@ -279,12 +279,15 @@ def with_words(prompt: str, words: Sequence[str]) -> str:
 
 
 @contextmanager
-def _no_loading_bar() -> Iterator[None]:
-    shown = diffusers_logging.is_progress_bar_enabled()
+def _quiet_loading() -> Iterator[None]:
+    """Without diffusers' loading bar, and its advice to keep no modules at all in float32."""
+    shown, verbosity = diffusers_logging.is_progress_bar_enabled(), diffusers_logging.get_verbosity()
     diffusers_logging.disable_progress_bar()
+    diffusers_logging.set_verbosity_error()
     try:
         yield
     finally:
+        diffusers_logging.set_verbosity(verbosity)
         if shown:
             diffusers_logging.enable_progress_bar()
 
