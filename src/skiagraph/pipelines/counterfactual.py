@@ -52,9 +52,9 @@ class EditSettings:
     """
 
     start: str = "inversion"
-    strength: float = 0.8
+    strength: float = 0.6
     steps: int = 50
-    guidance: float = 7.5
+    guidance: float = 4.0
     against: str = "source"
     eta: float = 1.5
     window: float = 0.4
