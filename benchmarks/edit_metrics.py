@@ -16,7 +16,6 @@ from skiagraph.data.datasets import load_records
 from skiagraph.data.images import read_radiograph, square
 from skiagraph.evaluation import (
     MetricResult,
-    bootstrap,
     frechet_distance,
     iou,
     kernel_distance,
@@ -26,6 +25,7 @@ from skiagraph.evaluation import (
 from skiagraph.evaluation.features import EXTRACTOR as CLASSIFIER
 from skiagraph.evaluation.features import classify
 from skiagraph.evaluation.imagenet import EXTRACTOR, ImageNetExtractor
+from skiagraph.evaluation.result import mean_result
 from skiagraph.models.registry import load_component
 from skiagraph.pipelines.organs import SEGMENTER, find_lungs
 
@@ -91,8 +91,7 @@ def _mean(name: str, values: np.ndarray, direction: str) -> MetricResult | None:
     values = np.asarray(values, np.float64)
     if not len(values):
         return None
-    low, high = bootstrap(np.mean, values)
-    return MetricResult(name, float(values.mean()), low, high, len(values), direction)
+    return mean_result(name, values, direction, seed=0)
 
 
 def _others(cases: list[Case], root: str | Path | None, side: int) -> np.ndarray:
