@@ -15,7 +15,6 @@ Nothing is chosen on the test split: the number of steps is fixed and no weights
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import random
 import warnings
@@ -26,7 +25,7 @@ import numpy as np
 import torch
 
 from machine import machine
-from skiagraph.data.datasets import Record, load_records, read_folder
+from skiagraph.data.datasets import Record, load_records, masked, read_folder, write_folder
 from skiagraph.engine.augment import AugmentConfig, augment, masked_records, read_prompts
 from skiagraph.errors import DataError
 from skiagraph.evaluation import bootstrap, dice, frechet_distance, iou, kernel_distance
@@ -49,7 +48,7 @@ def main() -> None:
     _check_settings(args)
     real = _drawn(args)
     synthetic = _painted(args, len(real))
-    held_out = [r for r in load_records([args.dataset], args.data, splits=["test"]) if r.mask and r.mask_trusted]
+    held_out = masked(load_records([args.dataset], args.data, splits=["test"]))
     held_out = held_out[: args.test]
     if not held_out:
         raise DataError(f"{args.dataset} has no test image with a mask")
@@ -71,15 +70,15 @@ def _drawn(args: argparse.Namespace) -> list[Record]:
     """The real cases, as a data set of their own that names files where they lie."""
     folder = args.output / "real"
     if not (folder / "metadata.csv").is_file():
-        pool = [r for r in load_records([args.dataset], args.data, splits=["train"]) if r.mask and r.mask_trusted]
+        pool = masked(load_records([args.dataset], args.data, splits=["train"]))
         chosen = random.Random(args.draw).sample(pool, min(args.real, len(pool)))
-        with (
-            atomic_path(folder / "metadata.csv") as temporary,
-            open(temporary, "w", encoding="utf-8", newline="") as stream,
-        ):
-            writer = csv.writer(stream)
-            writer.writerow(["file", "patient", "split", "mask"])
-            writer.writerows([r.path.resolve(), r.patient, "train", r.mask.resolve()] for r in chosen)
+        write_folder(
+            folder,
+            (
+                {"file": r.path.resolve(), "patient": r.patient, "split": "train", "mask": r.mask.resolve()}
+                for r in chosen
+            ),
+        )
     return masked_records(str(folder))
 
 

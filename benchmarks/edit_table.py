@@ -37,7 +37,8 @@ from skiagraph.pipelines.baselines import (
     outside_result,
     pie,
 )
-from skiagraph.pipelines.counterfactual import Edit, EditSettings, edit_image, with_change
+from skiagraph.pipelines.counterfactual import Edit, EditSettings, edit_image
+from skiagraph.pipelines.paste import with_change
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 
 ABLATIONS = {
@@ -148,7 +149,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="of all ways of editing; default: EditSettings'")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--encoder", help="local transformers CLIP folder for CLIP-I; default: the shipped classifier")
+    parser.add_argument("--encoder", help="local transformers CLIP folder for CLIP-I; default: the ImageNet extractor")
     parser.add_argument("--instruction", help="local diffusers folder of an InstructPix2Pix-type model")
     parser.add_argument("--folder", type=_named_folder, action="append", default=[], metavar="NAME=DIR")
     return parser.parse_args()

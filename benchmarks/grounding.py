@@ -20,7 +20,7 @@ from machine import machine
 from skiagraph.attention.grounding import pointing_game, threshold_iou
 from skiagraph.attention.heatmaps import capture_words, word_spans
 from skiagraph.data.captions import record_prompt
-from skiagraph.data.datasets import load_records
+from skiagraph.data.datasets import load_records, masked
 from skiagraph.data.images import read_radiograph, square
 from skiagraph.data.masks import LUNG_SIDES, read_mask
 from skiagraph.errors import DataError
@@ -28,7 +28,6 @@ from skiagraph.evaluation import bootstrap
 from skiagraph.files import write_json
 from skiagraph.models.registry import DEFAULT_MODEL
 from skiagraph.pipelines.text_to_image import TextToImagePipeline, with_words
-from skiagraph.training.tasks.segmenter import masked
 
 SIDE = 256
 TIMESTEPS = (50, 150, 300, 450, 600, 750, 900)

@@ -16,6 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from skiagraph.errors import DataError
+from skiagraph.files import atomic_path
 
 LABELS = (
     "normal",
@@ -36,6 +37,9 @@ LABELS = (
     "covid19",
 )
 """Finding names every dataset is mapped to; `normal` stands for a stated absence of findings."""
+
+FOLDER_COLUMNS = ("file", "patient", "split", "report", "mask")
+"""Of the data sets that this package writes."""
 
 CHILD_BELOW = 15.0
 """Age in years under which a patient is called a child; in between lies no dataset's cohort."""
@@ -134,6 +138,22 @@ def read_folder(folder: Path) -> list[Record]:
         if splits.setdefault(record.patient, record.split) != record.split:
             raise DataError(f"{folder}/metadata.csv puts patient {record.patient!r} in two splits; split by patient")
     return records
+
+
+def write_folder(folder: Path, rows: Iterable[dict[str, object]]) -> None:
+    """Write the `metadata.csv` of a data set that `read_folder` reads; `rows` have keys of `FOLDER_COLUMNS`."""
+    with (
+        atomic_path(folder / "metadata.csv") as temporary,
+        open(temporary, "w", encoding="utf-8", newline="") as stream,
+    ):
+        writer = csv.DictWriter(stream, FOLDER_COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def masked(records: Iterable[Record]) -> list[Record]:
+    """The records with a mask that may be trusted."""
+    return [r for r in records if r.mask is not None and r.mask_trusted]
 
 
 def _row_record(folder: Path, row: dict[str, str]) -> Record:

@@ -5,7 +5,6 @@ Paper: arXiv 2507.15361, section 2.1. The mask of the object stays and what is p
 
 from __future__ import annotations
 
-import csv
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,7 +16,7 @@ import torch
 from PIL import Image
 from rich.progress import Progress
 
-from skiagraph.data.datasets import Record, load_records, read_folder
+from skiagraph.data.datasets import Record, load_records, masked, read_folder, write_folder
 from skiagraph.data.images import SYNTHETIC_TEXT, read_picture, write_png
 from skiagraph.engine.contact_sheet import write_contact_sheet
 from skiagraph.engine.gate import Gate, GateConfig
@@ -121,7 +120,7 @@ def masked_records(dataset: str) -> list[Record]:
     """
     folder = Path(dataset).expanduser()
     found = read_folder(folder) if (folder / "metadata.csv").is_file() else load_records([dataset])
-    records = [r for r in found if r.split == "train" and r.mask is not None and r.mask_trusted]
+    records = [r for r in masked(found) if r.split == "train"]
     if not records:
         raise DataError(f"{dataset} has no training image with a mask; metadata.csv needs the columns split and mask")
     return records
@@ -203,14 +202,14 @@ def _publish(output: Path, kept: list[dict[str, Any]], records: dict[str, Record
     """The table of kept images as a data set, and a contact sheet."""
     if not kept:
         raise SkiagraphError(f"no image passed the gate; {output / 'manifest.json'} says why each was dropped")
-    with (
-        atomic_path(output / "metadata.csv") as temporary,
-        open(temporary, "w", encoding="utf-8", newline="") as stream,
-    ):
-        writer = csv.writer(stream)
-        writer.writerow(["file", "patient", "split", "report", "mask"])
-        for row in kept:
-            writer.writerow([row["file"], row["patient"], "train", row["prompt"], f"masks/{row['name']}.png"])
+    write_folder(
+        output,
+        (
+            {"file": row["file"], "patient": row["patient"], "split": "train", "report": row["prompt"],
+             "mask": f"masks/{row['name']}.png"}
+            for row in kept
+        ),
+    )  # fmt: skip
     pictures, captions = [], []
     for row in kept[:SHOWN]:
         pictures += [read_picture(records[row["source"]].path), read_picture(output / row["file"])]

@@ -178,9 +178,9 @@ def _items(config: GenerateConfig) -> Iterator[_Item]:
             yield _Item(f"{number:05d}.png", report, config.seed + number)
 
 
-def is_intact(output: Path, row: dict[str, Any]) -> bool:
-    """Whether the file of a manifest's row is there as it was written."""
-    path = output / row["file"]
+def is_intact(output: Path, row: dict[str, Any], key: str = "file") -> bool:
+    """Whether the file that a manifest's row names under `key` is there as it was written."""
+    path = output / row[key]
     return path.is_file() and sha256(path) == row["sha256"]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from PIL import Image
 from rich.progress import Progress
 from torch import Tensor
 
+from skiagraph.data.datasets import write_folder
 from skiagraph.data.images import SYNTHETIC_TEXT, write_png
 from skiagraph.data.masks import write_mask
 from skiagraph.engine.contact_sheet import write_contact_sheet
@@ -203,16 +203,7 @@ class _Job:
         rows = self.alive()
         for row in rows:
             _write_overlay(self.output / "overlays" / f"{row['name']}.png", self._image(row), self._labels(row))
-        with (
-            atomic_path(self.output / "metadata.csv") as temporary,
-            open(temporary, "w", encoding="utf-8", newline="") as stream,
-        ):
-            writer = csv.writer(stream)
-            writer.writerow(["file", "patient", "split", "report", "mask"])
-            for index, row in enumerate(rows):
-                name, split = row["name"], "val" if index % 10 == 9 else "train"
-                image, mask = f"images/{name}.png", f"masks/{name}.png"
-                writer.writerow([image, f"synthetic-{name}", split, row["prompt"], mask])
+        write_folder(self.output, (_folder_row(row, index) for index, row in enumerate(rows)))
         shown = rows[:SHEET_LIMIT]
         if shown:
             pictures = [_read(self.output / "overlays" / f"{row['name']}.png") / 255 for row in shown]
@@ -264,6 +255,15 @@ class _Job:
 
     def _stack(self, rows: list[dict[str, Any]]) -> Tensor:
         return _tensor([self._image(row) for row in rows])
+
+
+def _folder_row(row: dict[str, Any], index: int) -> dict[str, str]:
+    """The data set's row of the `index`-th kept pair; every tenth one validates."""
+    name = row["name"]
+    return {
+        "file": f"images/{name}.png", "patient": f"synthetic-{name}", "split": "val" if index % 10 == 9 else "train",
+        "report": row["prompt"], "mask": f"masks/{name}.png",
+    }  # fmt: skip
 
 
 def _tensor(pictures: Sequence[np.ndarray]) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor
 from skiagraph.data.images import read_planes, square, unsquare, write_png
 from skiagraph.data.masks import write_mask
 from skiagraph.engine.dicom_seg import check_highdicom, write_dicom_seg
+from skiagraph.engine.generate import batches, is_intact
 from skiagraph.engine.journal import Journal
 from skiagraph.engine.manifest import open_manifest, save_manifest, weight_hashes
 from skiagraph.errors import ImageError, ModelError
@@ -90,8 +91,7 @@ def segment(config: SegmentConfig, output: Path, *, quiet: bool = False) -> dict
     failed: list[dict[str, str]] = []
     with Progress(disable=quiet, transient=True) as progress:
         task = progress.add_task("segmenting", total=len(items), completed=len(items) - len(todo))
-        for start in range(0, len(todo), config.batch_size):
-            part = todo[start : start + config.batch_size]
+        for part in batches(todo, config.batch_size):
             for item, answer in _answers(model, part, config, failed):
                 try:
                     row = _write(item, answer, model, config, output)
@@ -210,6 +210,5 @@ def _write(
 
 
 def _is_intact(output: Path, row: dict[str, Any]) -> bool:
-    path = output / row["mask"]
     beside = "uncertainty" not in row or (output / row["uncertainty"]).is_file()
-    return beside and path.is_file() and sha256(path) == row["sha256"]
+    return beside and is_intact(output, row, "mask")

@@ -21,9 +21,9 @@ from skiagraph.pipelines.counterfactual import (
     check_edit,
     latent_mask,
     noised,
-    sampler,
-    with_change,
 )
+from skiagraph.pipelines.ddim import sampler
+from skiagraph.pipelines.paste import with_change
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 
 LOOPS, LOOP_STRENGTH = 10, 0.5
@@ -45,7 +45,7 @@ def blended_inpainting(
     """
     s = replace(settings or EditSettings(), strength=1.0)
     check_edit(image, roi, anatomy, s)
-    scheduler, timesteps = sampler(pipeline, s)
+    scheduler, timesteps = sampler(pipeline.scheduler.config, s.steps, s.strength)
     original = pipeline.encode(image[None])
     path = noised(original, scheduler, timesteps, seed)
     text = pipeline.encode_prompts(["", target])
@@ -65,7 +65,7 @@ def pie(
     """
     s = replace(settings or EditSettings(), strength=LOOP_STRENGTH)
     check_edit(image, roi, anatomy, s)
-    scheduler, timesteps = sampler(pipeline, s)
+    scheduler, timesteps = sampler(pipeline.scheduler.config, s.steps, s.strength)
     original = pipeline.encode(image[None])
     inside = latent_mask(roi, original)
     kept = KEPT_INSIDE * inside + KEPT_OUTSIDE * (1 - inside)

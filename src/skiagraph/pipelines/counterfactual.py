@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import DDIMInverseScheduler, DDIMScheduler
+from diffusers import DDIMScheduler
 from torch import Generator, Tensor
 
 from skiagraph.attention.heatmaps import word_spans
 from skiagraph.attention.regulate import in_window, step_size
 from skiagraph.attention.steer import Regulation, regulated
 from skiagraph.errors import MaskError, ModelError
+from skiagraph.pipelines.ddim import inverse_sampler, sampler
 from skiagraph.pipelines.localise import localised
 from skiagraph.pipelines.paste import with_change
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
@@ -21,18 +22,13 @@ from skiagraph.pipelines.text_to_image import TextToImagePipeline
 ANATOMY_WORDS = ("right", "left", "upper", "mid", "lower", "zone", "lung", "lungs", "heart")
 """Words whose tokens Eq. 5 takes for anatomy."""
 
-NOISE_SCHEDULE = (
-    "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type",
-    "rescale_betas_zero_snr",
-)  # fmt: skip
-"""What a scheduler's configuration says of the noise a model was trained with."""
-
 
 @dataclass(frozen=True)
 class EditSettings:
     """How an edit is made. Where the paper can be read in two ways, its other reading can be chosen.
 
-    Defaults come from `benchmarks/edit_settings.py` on validation radiographs.
+    Defaults come from `benchmarks/edit_settings.py` on a few validation radiographs; strength and guidance were set by
+    eye on three of them.
 
     start: "inversion" runs DDIM backwards from the image, "noise" adds noise to it (Eq. 2).
     strength: share of the schedule that is run, in (0, 1]; 1 starts from Eq. 2's z_T, which keeps almost nothing.
@@ -117,7 +113,7 @@ def edit_image(
     """
     s = settings or EditSettings()
     check_edit(image, roi, anatomy, s)
-    scheduler, timesteps = sampler(pipeline, s)
+    scheduler, timesteps = sampler(pipeline.scheduler.config, s.steps, s.strength)
     original = pipeline.encode(image[None])
     path = _path(pipeline, original, source, scheduler, timesteps, s, seed)
     inside = latent_mask(roi, original)
@@ -146,15 +142,6 @@ def edit_image(
             latents = inside * latents + (1 - inside) * path[index + 1]
     change = pipeline.decode(latents)[0] - pipeline.decode(path[-1])[0]
     return Edit(with_change(image, change, roi, s.feather), change, scores, moved)
-
-
-def sampler(pipeline: TextToImagePipeline, s: EditSettings) -> tuple[DDIMScheduler, Tensor]:
-    """DDIM on the model's noise schedule, and the timesteps that the strength leaves, from the noisiest."""
-    known = {k: v for k, v in pipeline.scheduler.config.items() if k in NOISE_SCHEDULE}
-    # The inverse scheduler does not know every spacing of steps; both must use the same one.
-    scheduler = DDIMScheduler(**known, clip_sample=False, timestep_spacing="leading")
-    scheduler.set_timesteps(s.steps)
-    return scheduler, scheduler.timesteps[s.steps - max(1, round(s.strength * s.steps)) :]
 
 
 def latent_mask(roi: np.ndarray, latents: Tensor) -> Tensor:
@@ -191,9 +178,7 @@ def _path(
     """The image's own latents at every step of the edit, from the noisiest to the clean ones."""
     if s.start == "noise":
         return noised(original, scheduler, timesteps, seed)
-    known = {k: v for k, v in scheduler.config.items() if k in NOISE_SCHEDULE}
-    inverse = DDIMInverseScheduler(**known, clip_sample=False, timestep_spacing="leading")
-    inverse.set_timesteps(s.steps)
+    inverse = inverse_sampler(scheduler.config, s.steps)
     text = pipeline.encode_prompts([source])
     latents, path = original, [original]
     with torch.no_grad():

@@ -14,12 +14,13 @@ from typing import Any, Protocol
 import diffusers
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, DiffusionPipeline
+from diffusers import DiffusionPipeline
 from torch import Generator, Tensor
 
 from skiagraph.data.images import square, unsquare
 from skiagraph.errors import MaskError, ModelError
 from skiagraph.models.registry import DEFAULT_MODEL, model_folder
+from skiagraph.pipelines.ddim import sampler
 from skiagraph.pipelines.paste import coarse, with_change
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 
@@ -162,9 +163,7 @@ class MaskedSampling:
             return self.change(colours, mask, prompt, negative, seed, settings).mean(axis=-1)
         original = pipeline.encode(image[None])
         noise = _Noise(original, seed)
-        scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False, timestep_spacing="leading")
-        scheduler.set_timesteps(settings.steps, device=original.device)
-        timesteps = scheduler.timesteps[settings.steps - max(1, round(settings.strength * settings.steps)) :]
+        scheduler, timesteps = sampler(pipeline.scheduler.config, settings.steps, settings.strength)
         levels = [*timesteps.tolist(), -1]
         inside, beside = self._told(image, mask, original)
         words = pipeline.in_model_words(prompt)

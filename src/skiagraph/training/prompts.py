@@ -29,6 +29,10 @@ class PromptBatch:
     spans: Tensor
     region: Tensor
 
+    def to(self, device: torch.device) -> PromptBatch:
+        """The same on a device."""
+        return PromptBatch(*(t.to(device) for t in (self.ids, self.mask, self.spans, self.region)))
+
 
 def tokenize_captions(
     tokenizer: PreTrainedTokenizerBase, captions: Sequence[Sequence[Phrase]], max_length: int

@@ -11,10 +11,10 @@ from diffusers import DPMSolverMultistepScheduler
 from torch import Generator, Tensor, nn
 
 from skiagraph.data.captions import Phrase, record_prompt
-from skiagraph.data.datasets import Record
+from skiagraph.data.datasets import Record, masked
 from skiagraph.data.masks import read_mask
 from skiagraph.data.polyps import polyp_language, polyp_phrases
-from skiagraph.errors import DataError, RecipeError
+from skiagraph.errors import DataError
 from skiagraph.models.registry import load_component
 from skiagraph.models.uvit import UViT2DModel
 from skiagraph.pipelines.inpaint import mask_area
@@ -28,6 +28,7 @@ from skiagraph.training.tasks.text_to_image import (
     denoiser_sizes,
     denoising_error,
     pixel_weights,
+    take_over,
     text_parts,
     training_scheduler,
 )
@@ -126,8 +127,7 @@ class InpaintingTask:
         return (means - (config.get("shift_factor") or 0.0)) * config.scaling_factor
 
     def _prompts(self, captions: list[list[Phrase]]) -> PromptBatch:
-        p = tokenize_captions(self.tokenizer, captions, self.recipe.text.max_length)
-        return PromptBatch(*(t.to(self.device) for t in (p.ids, p.mask, p.spans, p.region)))
+        return tokenize_captions(self.tokenizer, captions, self.recipe.text.max_length).to(self.device)
 
     def _caption(self, phrases: list[Phrase], rng: random.Random) -> list[Phrase]:
         if rng.random() < self.recipe.unconditional:
@@ -136,12 +136,11 @@ class InpaintingTask:
 
     def _objects(self, records: list[Record]) -> Objects:
         data, kept, masks = self.recipe.data, [], []
-        for record in records:
-            if record.mask is not None and record.mask_trusted:
-                mask = read_mask(record.mask, data.image_size, fit=data.fit, classes=["object"])
-                if mask.any():
-                    kept.append(record)
-                    masks.append(torch.from_numpy(mask))
+        for record in masked(records):
+            mask = read_mask(record.mask, data.image_size, fit=data.fit, classes=["object"])
+            if mask.any():
+                kept.append(record)
+                masks.append(torch.from_numpy(mask))
         if not kept:
             raise DataError(f"no image of {', '.join(data.datasets)} has a trusted mask to paint in")
         images = load_images(kept, data.image_size, data.fit, channels=self.autoencoder.config.in_channels)
@@ -161,11 +160,5 @@ class InpaintingTask:
         missing = self.model.denoiser.patch_embed.weight.shape[1] - known.shape[1]
         filler = known.new_zeros(len(known), max(0, missing), *known.shape[2:])
         weights["patch_embed.weight"] = torch.cat([known, filler], dim=1)
-        try:
-            self.model.denoiser.load_state_dict(weights)
-            if self.model.text_encoder is not None:
-                self.model.text_encoder.load_state_dict(trained.text_encoder.state_dict())
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:200]
-            raise RecipeError(f"start_from {name_or_folder} has other sizes than the recipe: {reason}") from error
+        take_over(self.model, weights, trained, name_or_folder)
         self.tokenizer, self.prompt_style = trained.tokenizer, trained.config.prompt_style

@@ -9,7 +9,7 @@ import torch
 from monai.losses import DiceCELoss
 from torch import Generator, Tensor, nn
 
-from skiagraph.data.datasets import Record
+from skiagraph.data.datasets import Record, masked
 from skiagraph.data.masks import read_mask
 from skiagraph.errors import DataError
 from skiagraph.models.segmenter import Segmenter
@@ -115,11 +115,6 @@ def read_masks(records: list[Record], recipe: SegmenterRecipe | LatentSegmenterR
     if not kept:
         raise DataError(f"no image of {', '.join(recipe.data.datasets)} has a trusted mask of {recipe.classes}")
     return kept, torch.stack(masks)[:, None]
-
-
-def masked(records: list[Record]) -> list[Record]:
-    """The records with a mask that may be trusted."""
-    return [r for r in records if r.mask is not None and r.mask_trusted]
 
 
 def _taken(records: list[Record], recipe: SegmenterRecipe | LatentSegmenterRecipe) -> list[Record]:

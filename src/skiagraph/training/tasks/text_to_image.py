@@ -49,6 +49,23 @@ class ConditionalDenoiser(nn.Module):
         return self.denoiser(noisy, timesteps, states, prompts.mask).sample
 
 
+def take_over(
+    model: ConditionalDenoiser, denoiser: dict[str, Tensor], trained: TextToImagePipeline, name_or_folder: str
+) -> None:
+    """Load a trained pipeline's weights: `denoiser`, made to fit, and those of a text encoder that is trained along.
+
+    Raises:
+        RecipeError: other sizes.
+    """
+    try:
+        model.denoiser.load_state_dict(denoiser)
+        if model.text_encoder is not None:
+            model.text_encoder.load_state_dict(trained.text_encoder.state_dict())
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RecipeError(f"start_from {name_or_folder} has other sizes than the recipe: {reason}") from error
+
+
 def training_scheduler(prediction_type: str) -> DDPMScheduler:
     """Stable Diffusion's noise schedule, which every denoiser here is trained on."""
     return DDPMScheduler(
@@ -149,13 +166,7 @@ class TextToImageTask:
     def _start_from(self, name_or_folder: str) -> None:
         """Take over a trained model's denoiser, tokenizer and, where it is trained along, text encoder."""
         trained = TextToImagePipeline.load(name_or_folder)
-        try:
-            self.model.denoiser.load_state_dict(trained.denoiser.state_dict())
-            if self.model.text_encoder is not None:
-                self.model.text_encoder.load_state_dict(trained.text_encoder.state_dict())
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:200]
-            raise RecipeError(f"start_from {name_or_folder} has other sizes than the recipe: {reason}") from error
+        take_over(self.model, trained.denoiser.state_dict(), trained, name_or_folder)
         self.tokenizer = trained.tokenizer
 
     def _denoising_loss(
@@ -174,8 +185,7 @@ class TextToImageTask:
         return ((sample - (config.get("shift_factor") or 0.0)) * config.scaling_factor).to(self.device)
 
     def _prompts(self, captions: list[list[Phrase]]) -> PromptBatch:
-        p = tokenize_captions(self.tokenizer, captions, self.recipe.text.max_length)
-        return PromptBatch(*(t.to(self.device) for t in (p.ids, p.mask, p.spans, p.region)))
+        return tokenize_captions(self.tokenizer, captions, self.recipe.text.max_length).to(self.device)
 
     def _random_kinds(self, batch_size: int, generator: Generator) -> Tensor:
         crop = self.recipe.captions.crop_share
