@@ -15,6 +15,7 @@ from skiagraph.data.captions import (
     compose,
     facts_in_crop,
     facts_of,
+    facts_unmeasured,
     record_prompt,
     report_prompt,
     word,
@@ -47,6 +48,11 @@ def test_patient_and_labels_are_facts():
     assert keys(facts) >= {"edema", "cardiomegaly", "adult", "view AP", "male"}
     assert place(facts, "cardiomegaly")[2] == "heart"
     assert keys(facts_of(record(age=3.0, sex=None, view=None), scores())) >= {"child"}
+
+
+def test_without_lungs_only_labels_and_organs_are_facts():
+    facts = facts_unmeasured(record("edema"))
+    assert keys(facts) == {"edema", "adult", "view AP", "male", "shown", "shown heart"}
 
 
 def test_a_measured_opacity_is_placed_and_gives_a_finding_its_place():

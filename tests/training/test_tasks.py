@@ -203,3 +203,26 @@ def test_views_are_cached_and_captions_speak_of_what_is_known(tmp_path, root, pa
     facts = task.train_facts[0]
     assert {f.key for f in facts[0]} >= {"effusion", "cardiomegaly"} or {f.key for f in facts[0]} >= {"large effusion"}
     assert "normal" in {f.key for f in facts[1]}
+
+
+def test_captions_without_masks(tmp_path, root, parts):
+    path = tmp_path / "recipe.yaml"
+
+    def views(segmenter):
+        data = f"data: {{datasets: [phantoms], root: {root}, image_size: 64, fit: squash}}"
+        path.write_text(text_to_image(parts).replace(f"{parts}/segmenter", segmenter) + f"\n{data}\n{OPTIM}")
+        return make_task(load_recipe(path), tmp_path / segmenter)
+
+    alone = views("null")
+    assert not alone.train.regions.any()
+    known = {f.key for f in alone.train_facts[0][0]}
+    assert known == {
+        "effusion",
+        "cardiomegaly",
+        "adult",
+        "view PA",
+        "male",
+        "shown",
+        "shown heart",
+    }
+    assert views("thresholds").train.regions[0, 0, 0].any()

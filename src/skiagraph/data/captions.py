@@ -112,6 +112,11 @@ def facts_of(record: Record, scores: Mapping[str, float]) -> list[Fact]:
     return _patient(record) + labels + lungs + _shape(scores) + ([] if normal else _heart(scores)) + _ORGANS
 
 
+def facts_unmeasured(record: Record) -> list[Fact]:
+    """Facts of one full-view radiograph without lungs to measure: those of the label table, and organs."""
+    return _patient(record) + [Fact(label) for label in sorted(record.labels)] + _ORGANS
+
+
 _ORGANS = [
     *(Fact("shown", side=s, region=f"{s} lung", keep=0.25) for s in SIDES),
     Fact("shown heart", region="heart", keep=0.25),

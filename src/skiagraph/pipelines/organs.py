@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,16 @@ from torch import Tensor
 
 from skiagraph.data.anatomy import Regions, regions_of
 from skiagraph.data.images import write_png
+from skiagraph.data.threshold_lungs import threshold_lungs
 from skiagraph.errors import DataError, ModelError
 from skiagraph.models.registry import load_component
 from skiagraph.models.segmenter import Segmenter
 
 SEGMENTER = "lung-segmenter"
+
+THRESHOLDS = "thresholds"
+"""In a segmenter's place: lungs by thresholds, with no drawn mask behind them."""
+
 Provider = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 
 LUNG_SHARE = (0.015, 0.35)
@@ -134,6 +140,23 @@ def find_lungs(segmenter: Segmenter, images: Tensor) -> Tensor:
         classes = segmenter.segment(pixels).cpu().numpy()
         for side in (1, 2):
             found[part] += torch.from_numpy(np.stack([_largest(c == side) for c in classes])).to(torch.uint8) * side
+    return found
+
+
+def lung_finder(name: str | None) -> Callable[[Tensor], Tensor]:
+    """What finds lungs as `find_lungs` does: a segmenter by name or folder, `THRESHOLDS`, or for None nothing."""
+    if name is None:
+        return lambda images: torch.zeros(images[:, 0].shape, dtype=torch.uint8)
+    if name == THRESHOLDS:
+        return _by_thresholds
+    return partial(find_lungs, load_component(name).eval())
+
+
+def _by_thresholds(images: Tensor) -> Tensor:
+    found = torch.zeros(images[:, 0].shape, dtype=torch.uint8)
+    for row, image in zip(found, images[:, 0].numpy(), strict=True):
+        for side, lung in enumerate(threshold_lungs(image / 255) or (), start=1):
+            row[torch.from_numpy(lung) & (row == 0)] = side
     return found
 
 

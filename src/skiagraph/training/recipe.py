@@ -155,9 +155,12 @@ class TextModel(_Strict):
 
 
 class CaptionConfig(_Strict):
-    """How captions are made; see `skiagraph.data.captions`."""
+    """How captions are made; see `skiagraph.data.captions`.
 
-    segmenter: str = "lung-segmenter"
+    `segmenter` finds the lungs that they speak of: a component, "thresholds" (no drawn masks), or null (labels alone).
+    """
+
+    segmenter: str | None = "lung-segmenter"
     crop_share: float = Field(0.2, ge=0, le=1)
     phrase_dropout: float = Field(0.25, ge=0, lt=1)
 

@@ -19,12 +19,11 @@ from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor, nn
 
 from skiagraph.data.anatomy import REGIONS
-from skiagraph.data.captions import Fact, facts_in_crop, facts_of
+from skiagraph.data.captions import Fact, facts_in_crop, facts_of, facts_unmeasured
 from skiagraph.data.datasets import Record
 from skiagraph.data.measure import MEASURE_NAMES, Cohorts, cohort_name, fit_cohorts, measure, standard_scores
 from skiagraph.files import atomic_path
-from skiagraph.models.segmenter import Segmenter
-from skiagraph.pipelines.organs import find_lungs, regions_of_lungs
+from skiagraph.pipelines.organs import regions_of_lungs
 from skiagraph.training.images import load_images, random_affine, to_model_range, warp
 
 FULL, MOVED, CROP = 0, 1, 2
@@ -53,7 +52,7 @@ class Views:
 
     def facts(self, records: Sequence[Record]) -> list[list[list[Fact]]]:
         """Per kind and radiograph, what a caption may say."""
-        full = [facts_of(r, s) if s else _unmeasured(r) for r, s in zip(records, self.scores, strict=True)]
+        full = [facts_of(r, s) if s else facts_unmeasured(r) for r, s in zip(records, self.scores, strict=True)]
         return [full, full, [facts_in_crop(f, shares) for f, shares in zip(full, self.in_crop, strict=True)]]
 
 
@@ -90,13 +89,13 @@ def make_views(
     size: int,
     fit: str,
     autoencoder: nn.Module,
-    segmenter: Segmenter,
+    find: Callable[[Tensor], Tensor],
     cohorts: Cohorts | None,
     seed: int,
 ) -> Views:
-    """Compute the three kinds of view of all records; deterministic in `seed`."""
+    """Compute the three kinds of view of all records; `find` is a `lung_finder`; deterministic in `seed`."""
     images = load_images(records, size, fit)
-    lungs = find_lungs(segmenter, images)
+    lungs = find(images)
     scores, cohorts = score_images(records, images, lungs, cohorts)
     generator = Generator().manual_seed(seed)
     matrices = [
@@ -157,7 +156,3 @@ def _stack(regions: Mapping[str, np.ndarray] | None, size: int) -> Tensor:
     if regions is None:
         return torch.zeros(len(REGIONS), size, size)
     return torch.from_numpy(np.stack([regions[name] for name in REGIONS])).float()
-
-
-def _unmeasured(record: Record) -> list[Fact]:
-    return [Fact(label) for label in sorted(record.labels)]

@@ -23,6 +23,7 @@ from skiagraph.models.autoencoder import SmallAutoencoderKL
 from skiagraph.models.registry import load_component
 from skiagraph.models.text import load_text_encoder, small_text_encoder, train_tokenizer
 from skiagraph.models.uvit import PRESETS, UViT2DModel
+from skiagraph.pipelines.organs import lung_finder
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 from skiagraph.training.images import random_indices, records_of
 from skiagraph.training.prompts import NO_REGION, PromptBatch, caption_language, tokenize_captions
@@ -201,12 +202,12 @@ class TextToImageTask:
 
     def _views(self, cache: Path) -> tuple[Views, Views, Tensor]:
         data, recipe = self.recipe.data, self.recipe
-        segmenter = load_component(recipe.captions.segmenter).eval()
+        find = lung_finder(recipe.captions.segmenter)
         train, val = records_of(data, "train"), records_of(data, "val")
         identity = f"{data.model_dump()} {recipe.autoencoder} {recipe.captions.segmenter} {recipe.seed}"
 
         def views(name: str, records: list[Record], seed: int, cohorts: Cohorts | None = None) -> Views:
-            arguments = (records, data.image_size, data.fit, self.autoencoder, segmenter, cohorts, seed)
+            arguments = (records, data.image_size, data.fit, self.autoencoder, find, cohorts, seed)
             return cached_views(cache / f"{name}.safetensors", identity, lambda: make_views(*arguments))
 
         train_views = views("train", train, recipe.seed)
