@@ -11,6 +11,7 @@ from skiagraph.attention.regulate import (
     corrected_latents,
     gate_queries,
     gated_attention,
+    gated_attention_and_share,
     in_window,
     localisation_loss,
     localisation_score,
@@ -40,6 +41,26 @@ def test_eq_5_on_keys(sizes, floor):
     torch.testing.assert_close(gated_attention(q, k, v, gate, renormalise=False), gated @ v, atol=1e-5, rtol=1e-5)
     normal = gated / gated.sum(dim=-1, keepdim=True)
     torch.testing.assert_close(gated_attention(q, k, v, gate, renormalise=True), normal @ v, atol=1e-5, rtol=1e-5)
+
+
+@settings(deadline=None, max_examples=25)
+@given(SIZES, st.floats(0, 1), st.booleans())
+def test_the_share_of_attention_on_words_is_that_without_a_gate(sizes, floor, renormalise):
+    q, k, v, weights, generator = case(*sizes)
+    gate = soft_gate(torch.rand(sizes[3], generator=generator), floor)
+    words = (torch.rand(sizes[3], generator=generator) > 0.5).float()
+    out, share = gated_attention_and_share(q, k, v, gate, words, renormalise=renormalise)
+    expected = gated_attention(q, k, v, gate, renormalise=renormalise)
+    torch.testing.assert_close(out, expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(share, (weights * words).sum(dim=-1), atol=1e-4, rtol=1e-4)
+
+
+def test_eq_6_where_words_are_not_the_only_keys():
+    q, k, v, weights, _ = case(2, 2, 9, 7)
+    tokens, omega, words = torch.tensor([0.0, 1, 0, 0, 0, 0, 0]), torch.rand(9), slice(0, 3)
+    share = weights[..., words].sum(dim=-1)
+    found = amplification(q, k[:, :, words], v[:, :, words], tokens[words], omega, 2.0, share)
+    torch.testing.assert_close(found, 2 * omega[:, None] * ((weights * tokens) @ v), atol=1e-5, rtol=1e-5)
 
 
 def test_eq_5_respects_a_mask_of_padding():

@@ -54,6 +54,32 @@ def gated_attention(
     return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
 
 
+def gated_attention_and_share(
+    query: Tensor, key: Tensor, value: Tensor, key_gate: Tensor, counted: Tensor, *, renormalise: bool,
+    attention_mask: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """`gated_attention`, and what share of the ungated weights goes to the `counted` keys, in one pass.
+
+    Two more columns of the values collect, for every query, the weights on counted keys and on the others, each over
+    its gate. A gate below 1e-6 is taken for that.
+
+    Args:
+        counted: (tokens,), 1 at keys to count, else 0; the other arguments are those of `gated_attention`.
+
+    Returns:
+        (batch, heads, pixels, d), and the share (batch, heads, pixels).
+    """
+    gate, width = _per_batch(key_gate).clamp_min(1e-6), query.shape[-1]
+    columns = torch.stack([counted / gate, (1 - counted) / gate], dim=-1).to(value.dtype)[:, None]
+    value = torch.cat([value, columns.expand(*value.shape[:3], 2)], dim=-1)
+    query = F.pad(query * ((width + 2) / width) ** 0.5, (0, 2))
+    out = gated_attention(
+        query, F.pad(key, (0, 2)), value, gate, renormalise=renormalise, attention_mask=attention_mask
+    )
+    here, elsewhere = out[..., width:].unbind(dim=-1)
+    return out[..., :width], here / (here + elsewhere)
+
+
 def gate_queries(output: Tensor, query_gate: Tensor) -> Tensor:
     """Eq. 5 on queries: every weight of a pixel times that pixel's gate, which is the output times the gate.
 
@@ -71,17 +97,19 @@ def amplification(
     tokens: Tensor,
     omega: Tensor,
     eta: float,
+    share: Tensor | None = None,
     attention_mask: Tensor | None = None,
 ) -> Tensor:
     """What Eq. 6 adds to attention's output: eta * Omega times attention with all other tokens' values at zero.
 
     Args:
         query: (batch, heads, pixels, d).
-        key: (batch, heads, tokens, d).
+        key: (batch, heads, tokens, d), of words.
         value: (batch, heads, tokens, d).
         tokens: (batch, tokens) or (tokens,), 1 at the pathology's tokens, 0 elsewhere.
         omega: (batch, pixels) or (pixels,) in [0, 1].
         eta: strength, at least 0.
+        share: (batch, heads, pixels), of the attention that goes to words where keys are not words alone.
         attention_mask: broadcastable to (batch, heads, pixels, tokens).
 
     Returns:
@@ -89,7 +117,8 @@ def amplification(
     """
     chosen = value * _per_batch(tokens)[:, None, :, None]
     pathology = F.scaled_dot_product_attention(query, key, chosen, attn_mask=attention_mask)
-    return eta * _per_batch(omega)[:, None, :, None] * pathology
+    scale = eta * _per_batch(omega)[:, None, :, None]
+    return scale * pathology if share is None else scale * share[..., None] * pathology
 
 
 def localisation_score(maps: Tensor, omega: Tensor) -> Tensor:

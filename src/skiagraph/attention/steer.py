@@ -20,7 +20,14 @@ from skiagraph.attention.heatmaps import (
     size_of_layer,
     split_heads,
 )
-from skiagraph.attention.regulate import amplification, gate_queries, gated_attention, omega_map, soft_gate
+from skiagraph.attention.regulate import (
+    amplification,
+    gate_queries,
+    gated_attention,
+    gated_attention_and_share,
+    omega_map,
+    soft_gate,
+)
 from skiagraph.errors import ModelError
 from skiagraph.models.uvit import JointAttention, TokenLayout, UViT2DModel
 
@@ -105,27 +112,37 @@ class _Steerer:
 
         `pixels` and `text` say where among the keys these lie, None for not at all; `size` is (h, w) of the pixels.
         """
-        r, rows, tokens = self.regulation, len(query), key.shape[2]
+        r = self.regulation
         anatomy, omega = self._maps(size, query)
         gate = soft_gate(anatomy, r.floor)
-        gated = pixels is not None and r.floor < 1
-        if gated and r.gate != "queries":
-            keys = query.new_ones(tokens)
+        keys, words = query.new_ones(key.shape[2]), query.new_zeros(key.shape[2])
+        if pixels is not None and r.gate != "queries":
             keys[pixels] = gate
+        if text is not None:
+            words[text] = 1
+        if pixels is None or text is None:
+            share = None
             out = gated_attention(query, key, value, keys, renormalise=r.renormalise, attention_mask=mask)
         else:
-            out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        if gated and r.gate != "keys":
-            out = gate_queries(out, gate)
-        if text is None:
-            return out
-        if r.floor < 1 and r.organs is not None and r.organs.any():
-            out = out + amplification(query, key, value, _at(r.organs, text, rows, tokens, query), 1 - gate, -1, mask)
-        if r.amplify and r.eta:
-            out = out + amplification(
-                query, key, value, _at(r.pathology, text, rows, tokens, query), omega, r.eta, mask
+            out, share = gated_attention_and_share(
+                query, key, value, keys, words, renormalise=r.renormalise, attention_mask=mask
             )
-        return out
+        if pixels is not None and r.gate != "keys":
+            out = gate_queries(out, gate)
+        return out if text is None else out + self._words(query, key, value, mask, text, share, gate, omega)
+
+    def _words(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, text: slice, share: Tensor | None,
+        gate: Tensor, omega: Tensor,
+    ) -> Tensor | float:  # fmt: skip
+        """What Eq. 5 takes away at organs' tokens and Eq. 6 adds at the finding's."""
+        r, change = self.regulation, 0.0
+        key, value, mask = key[:, :, text], value[:, :, text], None if mask is None else mask[..., text]
+        if r.floor < 1 and r.organs is not None and r.organs.any():
+            change = amplification(query, key, value, _fitted(r.organs, key), 1 - gate, -1, share, mask)
+        if r.amplify and r.eta:
+            change = change + amplification(query, key, value, _fitted(r.pathology, key), omega, r.eta, share, mask)
+        return change
 
     def _maps(self, size: tuple[int, int], like: Tensor) -> tuple[Tensor, Tensor]:
         """(M_anat, Omega) at the layer's resolution, (pixels,) each."""
@@ -187,12 +204,9 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, r
     return F.scaled_dot_product_attention(query[rows], key[rows], value[rows], attn_mask=mask)
 
 
-def _at(marked: Tensor, text: slice, rows: int, tokens: int, like: Tensor) -> Tensor:
-    """Marks of text tokens (batch, text) as marks of all keys, (batch, tokens)."""
-    everywhere = like.new_zeros(rows, tokens)
-    span = everywhere[:, text]
-    span[:] = marked[:, : span.shape[1]]
-    return everywhere
+def _fitted(marked: Tensor, keys: Tensor) -> Tensor:
+    """Marks of text tokens, as many as there are keys."""
+    return marked[:, : keys.shape[2]].to(keys)
 
 
 def _additive(mask: Tensor | None, rows: slice, dtype: torch.dtype) -> Tensor | None:
