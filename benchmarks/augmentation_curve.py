@@ -29,7 +29,7 @@ from skiagraph.data.datasets import Record, load_records, masked, read_folder, w
 from skiagraph.engine.augment import AugmentConfig, augment, masked_records, read_prompts
 from skiagraph.errors import DataError
 from skiagraph.evaluation import bootstrap, dice, frechet_distance, iou, kernel_distance
-from skiagraph.evaluation.features import EXTRACTOR, classify
+from skiagraph.evaluation.imagenet import EXTRACTOR, ImageNetExtractor
 from skiagraph.files import atomic_path, write_json
 from skiagraph.models.registry import DEFAULT_MODEL, load_component
 from skiagraph.pipelines.inpaint import InpaintSettings
@@ -40,6 +40,9 @@ from skiagraph.training.tasks.segmenter import Pairs, SegmenterTask, load_pairs
 
 SIDE = 256
 """Side in pixels at which features are taken."""
+
+COLOUR = ("cvc_clinicdb", "cvc_clinicdb_by_frame")
+"""Data sets that are not grey."""
 
 
 def main() -> None:
@@ -100,12 +103,7 @@ def _cell(args: argparse.Namespace, records: list[Record], held_out: list[Record
     path = args.output / "cells" / f"{count}-{seed}.json"
     if path.is_file():
         return json.loads(path.read_text(encoding="utf-8"))
-    optim = OptimConfig(
-        steps=args.steps, batch_size=16, learning_rate=2e-3, weight_decay=0.01, ema_decay=0.99, precision="no",
-        validate_every=0, warmup_steps=50, tensorboard=False,
-    )  # fmt: skip
-    data = DataConfig(datasets=[], image_size=args.size)
-    recipe = SegmenterRecipe(task="segmenter", seed=seed, data=data, optim=optim, classes=["object"])
+    recipe = _recipe(args, seed, args.size)
     pairs = load_pairs(records, recipe)
     torch.manual_seed(seed)
     model = load_component(train(recipe, SegmenterTask(recipe, pairs, pairs), path.with_suffix(""))).eval()
@@ -116,6 +114,17 @@ def _cell(args: argparse.Namespace, records: list[Record], held_out: list[Record
     }  # fmt: skip
     write_json(path, scores)
     return scores
+
+
+def _recipe(args: argparse.Namespace, seed: int, side: int) -> SegmenterRecipe:
+    optim = OptimConfig(
+        steps=args.steps, batch_size=16, learning_rate=2e-3, weight_decay=0.01, ema_decay=0.99, precision="no",
+        validate_every=0, warmup_steps=50, tensorboard=False,
+    )  # fmt: skip
+    return SegmenterRecipe(
+        task="segmenter", seed=seed, data=DataConfig(datasets=[], image_size=side), optim=optim, classes=["object"],
+        in_channels=3 if args.dataset in COLOUR else 1,
+    )  # fmt: skip
 
 
 def _predicted(model: torch.nn.Module, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
@@ -148,7 +157,7 @@ def _by_patient(cells: list[dict], metric: str, held_out: Sequence[Record]) -> n
 def _shift(records: list[Record], held_out: list[Record], n: int, args: argparse.Namespace) -> dict:
     """Distances of the mixed training set to held-out real images, at equal n."""
     chosen = random.Random(args.draw).sample(records, n)
-    sets = [_features(part) for part in (held_out, chosen)]
+    sets = [_features(part, _recipe(args, 0, SIDE)) for part in (held_out, chosen)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # n below the number of features; the kernel distance stands beside it
         frechet = frechet_distance(*sets, extractor=EXTRACTOR)
@@ -157,13 +166,9 @@ def _shift(records: list[Record], held_out: list[Record], n: int, args: argparse
     return {"frechet": plain["f"], "kernel": plain["k"]}
 
 
-def _features(records: list[Record]) -> np.ndarray:
-    data = DataConfig(datasets=[], image_size=SIDE)
-    recipe = SegmenterRecipe(
-        task="segmenter", data=data, optim=OptimConfig(steps=1, batch_size=1, learning_rate=1), classes=["object"]
-    )
-    images, _ = load_pairs(records, recipe)
-    return classify(load_component(EXTRACTOR), images[:, 0].numpy().astype(np.float32) / 255)[0]
+def _features(records: list[Record], recipe: SegmenterRecipe) -> np.ndarray:
+    images = load_pairs(records, recipe)[0].numpy().astype(np.float32) / 255
+    return ImageNetExtractor().features(images if recipe.in_channels == 3 else images[:, 0])
 
 
 def _line(row: dict) -> str:

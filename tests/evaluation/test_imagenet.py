@@ -26,6 +26,13 @@ def test_features_do_not_depend_on_the_batch(extractor):
     np.testing.assert_allclose(together[2:], extractor.features(images[2:], batch_size=1), atol=1e-4)
 
 
+def test_grey_is_colour_of_three_equal_planes(extractor):
+    grey, colour = ramps(2), np.stack([ramps(2)] * 3, axis=1)
+    np.testing.assert_allclose(extractor.features(colour), extractor.features(grey), atol=1e-5)
+    red = colour * np.array([1, 0.4, 0.4], np.float32)[:, None, None]
+    assert np.abs(extractor.features(red) - extractor.features(grey)).max() > 0.01
+
+
 def test_distance_is_a_semimetric_that_grows_with_noise(extractor):
     images = ramps(2)
     noise = np.random.default_rng(0).normal(size=images.shape).astype(np.float32)
@@ -37,7 +44,9 @@ def test_distance_is_a_semimetric_that_grows_with_noise(extractor):
     np.testing.assert_allclose(extractor.perceptual_distance(slight, images), near, rtol=1e-5)
 
 
-@pytest.mark.parametrize("images", [np.zeros((2, 60, 64)), np.full((2, 64, 64), 2.0), np.zeros((64, 64))])
+@pytest.mark.parametrize(
+    "images", [np.zeros((2, 60, 64)), np.full((2, 64, 64), 2.0), np.zeros((64, 64)), np.zeros((2, 4, 64, 64))]
+)
 def test_other_shapes_and_ranges_are_refused(extractor, images):
     with pytest.raises(EvaluationError, match="sides multiples of 32"):
         extractor.features(images)

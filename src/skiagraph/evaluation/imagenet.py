@@ -22,7 +22,7 @@ STAGE_ENDS = (0, 2, 4, 10, 15)
 
 
 class ImageNetExtractor:
-    """Features and perceptual distances of radiographs from EfficientNet-Lite0 (arXiv 1905.11946).
+    """Features and perceptual distances of radiographs and colour pictures from EfficientNet-Lite0 (arXiv 1905.11946).
 
     Raises:
         EvaluationError: the extra `features` is not installed.
@@ -44,7 +44,7 @@ class ImageNetExtractor:
         """Means of the last block's activations, float32 (n, 320).
 
         Args:
-            images: (n, H, W) in [0, 1], sides multiples of 32.
+            images: (n, H, W) or, in colour, (n, 3, H, W) in [0, 1], sides multiples of 32.
             batch_size: images at a time.
 
         Raises:
@@ -60,7 +60,7 @@ class ImageNetExtractor:
         values compare with each other and not with published LPIPS.
 
         Args:
-            a: images (n, H, W) in [0, 1], sides multiples of 32.
+            a: images (n, H, W) or (n, 3, H, W) in [0, 1], sides multiples of 32.
             b: as many of the same size.
             batch_size: images at a time.
 
@@ -91,12 +91,15 @@ def _batches(images: np.ndarray, size: int) -> Iterator[Tensor]:
     """Batches (n, 3, H, W) in about [-1, 1]."""
     images = np.asarray(images, np.float32)
     in_range = images.size and images.min() >= 0 and images.max() <= 1
-    if images.ndim != 3 or not in_range or any(side % 32 for side in images.shape[1:]):
+    known = images.ndim == 3 or (images.ndim == 4 and images.shape[1] == 3)
+    if not known or not in_range or any(side % 32 for side in images.shape[-2:]):
         raise EvaluationError(
-            f"images are {images.shape}; expected (n, H, W), n >= 1, values in [0, 1] and sides multiples of 32"
+            f"images are {images.shape}; expected (n, H, W) or (n, 3, H, W), n >= 1, values in [0, 1] and sides "
+            "multiples of 32"
         )
     for chunk in torch.from_numpy(images).split(size):
-        yield ((chunk * 255 - 127) / 128)[:, None].expand(-1, 3, -1, -1)
+        planes = chunk if chunk.ndim == 4 else chunk[:, None].expand(-1, 3, -1, -1)
+        yield (planes * 255 - 127) / 128
 
 
 def _unit(activations: Tensor) -> Tensor:
