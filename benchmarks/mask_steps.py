@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +37,7 @@ from skiagraph.training.images import to_model_range
 from skiagraph.training.loop import train
 from skiagraph.training.tasks.affinity import AffinityTask
 
-SETTINGS = {"radiographs": RADIOGRAPHS, "map-first": replace(RADIOGRAPHS, walked=False), "diffumask": DIFFUMASK}
+SETTINGS = {"radiographs": RADIOGRAPHS, "diffumask": DIFFUMASK}
 
 
 def main() -> None:
@@ -123,12 +122,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("-o", "--output", type=Path, default=Path("out/mask-steps"))
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--split", choices=("val", "test"), default="val")
-    parser.add_argument(
-        "--settings",
-        choices=SETTINGS,
-        default="radiographs",
-        help="map-first: cut before the walk; diffumask: the papers' numbers",
-    )
+    parser.add_argument("--settings", choices=SETTINGS, default="radiographs", help="diffumask: the papers' numbers")
     parser.add_argument("--n", type=int, default=60)
     parser.add_argument("--affinity-steps", type=int, default=300)
     return parser.parse_args()

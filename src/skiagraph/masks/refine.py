@@ -59,7 +59,7 @@ def refine(heats: np.ndarray, image: np.ndarray, features: Tensor, settings: Mas
     affinity = label_map(walked, settings.background)
     chosen: list[float | None] = []
     scores = np.zeros_like(walked)
-    for index, heat in enumerate(walked.clip(0, 1) if settings.walked else heats):
+    for index, heat in enumerate(heats):
         reference = affinity == index + 1
         if not reference.any():
             chosen.append(None)

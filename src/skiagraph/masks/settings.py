@@ -40,14 +40,12 @@ class MaskSettings:
     background: score of the background beside heat maps that walked along affinities.
     label_crf: of the labels that affinities are learned from.
     threshold_crf: of the candidates' masks.
-    walked: whether candidates are cut from the maps after the walk; the papers cut the raw ones.
     """
 
     thresholds: tuple[float, ...]
     background: float
     label_crf: CRFWidths = field(default_factory=CRFWidths)
     threshold_crf: CRFWidths = field(default_factory=CRFWidths)
-    walked: bool = False
 
 
 def thresholds(first: float, last: float, step: float = 0.01) -> tuple[float, ...]:
@@ -58,8 +56,6 @@ def thresholds(first: float, last: float, step: float = 0.01) -> tuple[float, ..
 DIFFUMASK = MaskSettings(thresholds(0.35, 0.54), 0.45, CRFWidths(), CRFWidths(3, 3, 80, 13, 10))
 """Of DiffuMask (arXiv 2303.11681), which arXiv 2503.07209 follows: made for photographs of 512 px."""
 
-RADIOGRAPHS = MaskSettings(
-    thresholds(0.25, 0.45, 0.02), 0.35, CRFWidths(3, 3, 60, 13, 2), CRFWidths(3, 3, 60, 13, 2), walked=True
-)
+RADIOGRAPHS = MaskSettings(thresholds(0.25, 0.45, 0.02), 0.35, CRFWidths(3, 3, 60, 13, 2), CRFWidths(3, 3, 60, 13, 2))
 """Found on validation patients with `benchmarks/mask_steps.py`: lungs are larger and softer than objects in
-photographs, the literal kernels eat them, and maps overlap drawn lungs better after the walk than before it."""
+photographs, and the literal kernels eat them."""
