@@ -51,7 +51,7 @@ SCORES = {
 def main() -> None:
     """Train and test what is missing, print the table and write results.json and table.md."""
     args = _arguments()
-    recipe = _recipe(args, seed=0)
+    recipe = segmenter_recipe(args, seed=0)
     tests = {name: load_pairs(load_records([key], args.data, splits=["test"]), recipe) for name, key in TESTS.items()}
     rows, settings = [], {k: str(v) for k, v in vars(args).items() if k not in ("output", "seeds", "real")}
     manifest = open_manifest(args.output, "pairs-table", settings)
@@ -61,7 +61,7 @@ def main() -> None:
         for seed in track(range(args.seeds), name, transient=True):
             cell = args.output / "cells" / f"{name.replace(' ', '-')}-{seed}.npz"
             if not cell.is_file():
-                _write(cell, _counts(_trained(pairs, _recipe(args, seed)), tests))
+                _write(cell, pixel_counts(trained(pairs, segmenter_recipe(args, seed)), tests))
             cells.append(np.load(cell))
         rows += [_row(name, test, np.stack([cell[test] for cell in cells])) for test in tests]
     table = _table(rows)
@@ -89,7 +89,8 @@ def _evenly(first: Pairs, second: Pairs) -> Pairs:
     return tuple(torch.cat(parts) for parts in zip(*repeated, strict=True))
 
 
-def _recipe(args: argparse.Namespace, seed: int) -> SegmenterRecipe:
+def segmenter_recipe(args: argparse.Namespace, seed: int) -> SegmenterRecipe:
+    """How a cell's segmenter is trained, by `steps`, `size`, `architecture` and `data` of the arguments."""
     optim = OptimConfig(
         steps=args.steps, batch_size=16, learning_rate=LEARNING_RATES[args.architecture], weight_decay=0.01,
         ema_decay=0.99, precision="no", validate_every=0, warmup_steps=50, tensorboard=False,
@@ -100,13 +101,14 @@ def _recipe(args: argparse.Namespace, seed: int) -> SegmenterRecipe:
     )
 
 
-def _trained(pairs: Pairs, recipe: SegmenterRecipe) -> torch.nn.Module:
+def trained(pairs: Pairs, recipe: SegmenterRecipe) -> torch.nn.Module:
+    """A segmenter after its last step on these pairs."""
     torch.manual_seed(recipe.seed)
     with tempfile.TemporaryDirectory() as folder:
         return load_component(train(recipe, SegmenterTask(recipe, pairs, pairs), folder, quiet=True)).float().eval()
 
 
-def _counts(model: torch.nn.Module, tests: dict[str, Pairs]) -> dict[str, np.ndarray]:
+def pixel_counts(model: torch.nn.Module, tests: dict[str, Pairs]) -> dict[str, np.ndarray]:
     """Pixels (3, n) of each test image in both masks, in the predicted and in the true one."""
     counts = {}
     for name, (images, masks) in tests.items():
