@@ -18,11 +18,6 @@ def clean_from_noise(noisy: Tensor, noise: Tensor, abar: Tensor) -> Tensor:
     return (noisy - (1 - abar).sqrt() * noise) / abar.sqrt()
 
 
-def noise_from_clean(noisy: Tensor, clean: Tensor, abar: Tensor) -> Tensor:
-    """The eps that leads from z_0 to z_t: (z_t - sqrt(abar) z_0) / sqrt(1 - abar); the inverse of the above."""
-    return (noisy - abar.sqrt() * clean) / (1 - abar).sqrt()
-
-
 def dual_loss(
     noisy: Tensor, clean: Tensor, predicted_clean: Tensor, abar: Tensor, *, noise_weight: float, latent_weight: float
 ) -> Tensor:
