@@ -125,6 +125,13 @@ def test_steps_of_eq_9_are_relative_to_the_latents_or_as_printed(case):
     assert edit(case, relative=True, alpha=0.1, steps=10, strength=0.5).moved == pytest.approx([0.1, 0.05], rel=1e-3)
 
 
+def test_eq_7_reads_the_plain_network_or_the_steered_one(case):
+    own, steered = (edit(case, steered=choice, floor=0.1, eta=5.0).scores[0] for choice in (False, True))
+    plain = edit(case, steered=True, floor=1.0, eta=0.0).scores[0]
+    assert own == pytest.approx(plain, rel=1e-6)
+    assert steered != pytest.approx(own, rel=1e-5)
+
+
 def test_a_narrow_region_can_change(case):
     """One pixel column narrower than a latent pixel: its latents are not held back in every step."""
     narrow = np.zeros((64, 64), bool)
