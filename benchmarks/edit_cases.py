@@ -110,6 +110,6 @@ def _removals(records: list[Record], dataset: str) -> list[Case]:
 
 def _only(record: Record, finding: str) -> str:
     """The record's prompt with the finding first: the region is that of the first."""
-    prompt = record_prompt(record)
     name = finding if finding != "effusion" else "pleural effusion"
-    return f"{name}. {prompt}"
+    others = [phrase for phrase in record_prompt(record).split(". ") if phrase != name]
+    return ". ".join([name, *others])

@@ -28,8 +28,7 @@ ANATOMY_WORDS = ("right", "left", "upper", "mid", "lower", "zone", "lung", "lung
 class EditSettings:
     """How an edit is made. Where the paper can be read in two ways, its other reading can be chosen.
 
-    Defaults come from `benchmarks/edit_settings.py` on a few validation radiographs; strength and guidance were set by
-    eye on three of them.
+    Defaults come from `benchmarks/edit_settings.py` on 16 validation radiographs (docs/results.md).
 
     start: "inversion" runs DDIM backwards from the image, "noise" adds noise to it (Eq. 2).
     strength: share of the schedule that is run, in (0, 1]; 1 starts from Eq. 2's z_T, which keeps almost nothing.
@@ -53,12 +52,12 @@ class EditSettings:
     start: str = "inversion"
     strength: float = 0.6
     steps: int = 50
-    guidance: float = 4.0
+    guidance: float = 7.5
     against: str = "source"
-    eta: float = 1.5
+    eta: float = 5.0
     window: float = 0.4
     late: bool = False
-    alpha: float = 0.05
+    alpha: float = 0.01
     relative: bool = True
     steered: bool = False
     floor: float = 0.5
