@@ -33,3 +33,8 @@ class EvaluationError(SkiagraphError):
 
 class MaskError(SkiagraphError):
     """Maps or masks of the wrong shape, type or range, or without anything to segment."""
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, on one line of bounded length."""
+    return " ".join(str(error).split())[:300]

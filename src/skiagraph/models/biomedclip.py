@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerBase
 
-from skiagraph.errors import ModelError
+from skiagraph.errors import ModelError, one_line
 
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 OPEN_CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -119,8 +119,3 @@ def _load_exactly(model: BertModel, weights: dict[str, Tensor], folder: Path) ->
 def first_names(names: Sequence[str], count: int = 4) -> str:
     """The first few names, for an error message."""
     return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
-
-
-def one_line(error: Exception) -> str:
-    """What an error says, on one line of bounded length."""
-    return " ".join(str(error).split())[:300]

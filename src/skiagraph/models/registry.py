@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from diffusers import AutoencoderKL
 from diffusers.models.modeling_utils import ModelMixin
 from safetensors import SafetensorError, safe_open
 
-from skiagraph.errors import ModelError
+from skiagraph.errors import ModelError, one_line
 from skiagraph.models.autoencoder import SmallAutoencoderKL
 from skiagraph.models.finding_classifier import FindingClassifier
 from skiagraph.models.latent_segmenter import LatentSegmenter
@@ -79,10 +81,17 @@ def load_component(name_or_folder: str | Path, dtype: torch.dtype = torch.float3
     name = _json(folder / "config.json").get("_class_name")
     if name not in COMPONENTS:
         raise ModelError(f"{folder / 'config.json'} names class {name!r}; known: {', '.join(sorted(COMPONENTS))}")
-    try:
+    with loading(folder):
         return COMPONENTS[name].from_pretrained(folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ModelError(f"{folder} does not load: {' '.join(str(error).split())[:300]}") from error
+
+
+@contextmanager
+def loading(folder: str | Path) -> Iterator[None]:
+    """What diffusers raises on missing and damaged files, as a ModelError that names the folder."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, AttributeError, TypeError) as error:
+        raise ModelError(f"{folder} does not load: {one_line(error)}") from error
 
 
 def _weights() -> Path:

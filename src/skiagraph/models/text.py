@@ -39,8 +39,8 @@ from transformers import (
     UMT5EncoderModel,
 )
 
-from skiagraph.errors import ModelError
-from skiagraph.models.biomedclip import OPEN_CLIP_CONFIG, first_names, load_biomedclip, one_line
+from skiagraph.errors import ModelError, one_line
+from skiagraph.models.biomedclip import OPEN_CLIP_CONFIG, first_names, load_biomedclip
 from skiagraph.models.words import UNLIMITED
 
 PAD, UNK, CLS, SEP = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")

@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 
 from skiagraph.data.images import read_radiograph, square
 from skiagraph.errors import ModelError
+from skiagraph.models.registry import loading
 from skiagraph.models.text import TextStates
 from skiagraph.pipelines.counterfactual import (
     Edit,
@@ -107,12 +108,10 @@ def load_instruction_pipeline(folder: str | Path, **options: Any) -> StableDiffu
     """
     if not Path(folder).is_dir():
         raise ModelError(f"no folder {folder}; an InstructPix2Pix model is a local diffusers folder")
-    try:
+    with loading(folder):
         pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, **options
         )
-    except (OSError, ValueError, RuntimeError, AttributeError, TypeError) as error:
-        raise ModelError(f"{folder} does not load: {' '.join(str(error).split())[:300]}") from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

@@ -19,7 +19,7 @@ from torch import Generator, Tensor
 
 from skiagraph.data.images import square, unsquare
 from skiagraph.errors import MaskError, ModelError
-from skiagraph.models.registry import DEFAULT_MODEL, model_folder
+from skiagraph.models.registry import DEFAULT_MODEL, loading, model_folder
 from skiagraph.pipelines.ddim import sampler
 from skiagraph.pipelines.paste import coarse, with_change
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
@@ -82,12 +82,10 @@ def load_painter(
         raise ModelError(f"{folder} holds {kind}, which cannot paint inside masks; known: {known}")
     # The checker of everyday photographs takes tissue for nudity and blackens it.
     unchecked = {"safety_checker": None, "requires_safety_checker": False} if kind == FOREIGN[0] else {}
-    try:
+    with loading(folder):
         pipeline = getattr(diffusers, kind).from_pretrained(
             folder, torch_dtype=dtype, local_files_only=True, use_safetensors=True, **unchecked
         )
-    except (OSError, ValueError, RuntimeError, AttributeError) as error:
-        raise ModelError(f"{folder} does not load: {' '.join(str(error).split())[:300]}") from error
     return DiffusersInpainting(pipeline.to(device))
 
 

@@ -22,7 +22,7 @@ from skiagraph.data.captions import report_prompt
 from skiagraph.data.reports import parse_report
 from skiagraph.errors import ModelError, ReportError
 from skiagraph.files import atomic_path
-from skiagraph.models.registry import DEFAULT_MODEL, model_folder
+from skiagraph.models.registry import DEFAULT_MODEL, loading, model_folder
 from skiagraph.models.text import TextStates, encode_text, load_text_model
 from skiagraph.models.uvit import UViT2DModel
 
@@ -90,15 +90,12 @@ class TextToImagePipeline(DiffusionPipeline):
             ModelError: no such model, or a missing, truncated or foreign weight file.
         """
         folder = model_folder(name_or_folder)
-        try:
+        with loading(folder), _quiet_loading():
             text_encoder = load_text_model(folder / "text_encoder", local_files_only=True)
-            with _quiet_loading():
-                pipeline = cls.from_pretrained(
-                    folder, text_encoder=text_encoder, local_files_only=True, use_safetensors=True
-                )
-                return pipeline.to(device, dtype)
-        except (OSError, ValueError, RuntimeError, AttributeError) as error:
-            raise ModelError(f"{folder} does not load: {' '.join(str(error).split())[:300]}") from error
+            pipeline = cls.from_pretrained(
+                folder, text_encoder=text_encoder, local_files_only=True, use_safetensors=True
+            )
+            return pipeline.to(device, dtype)
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Save as diffusers does, with the tokenizer's class under the name that every transformers release knows."""
