@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skiagraph.data.anatomy import REGIONS, estimate_heart, regions_of, split_lungs
+from skiagraph.data.anatomy import REGIONS, components, estimate_heart, regions_of, split_lungs
 from skiagraph.errors import DataError
 
 
@@ -29,6 +29,16 @@ def test_split_ignores_specks():
     speckled[0, 0] = True
     found = split_lungs(speckled)
     assert np.array_equal(found[0] | found[1], right | left)
+
+
+def test_components_come_by_size():
+    right, left = lungs()
+    speckled = right | left
+    speckled[0, 0] = True
+    found = list(components(speckled))
+    assert [c.sum() for c in found] == sorted([right.sum(), left.sum(), 1], reverse=True)
+    assert np.array_equal(np.any(found, axis=0), speckled)
+    assert list(components(np.zeros((8, 8), bool))) == []
 
 
 def test_one_component_is_refused():

@@ -6,7 +6,7 @@ Sides are the patient's: the right lung lies on the left of the picture. Masks a
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from scipy import ndimage
@@ -37,13 +37,18 @@ def split_lungs(mask: np.ndarray, *, minimum_share: float = 0.01) -> tuple[np.nd
     Raises:
         DataError: fewer than two components are large enough.
     """
-    labels, count = ndimage.label(mask)
-    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    large = [i + 1 for i in np.argsort(sizes)[::-1][:2] if sizes[i] >= minimum_share * mask.size]
+    large = [c for c in itertools.islice(components(mask), 2) if c.mean() >= minimum_share]
     if len(large) < 2:
         raise DataError(f"lung mask has {len(large)} large component(s), two lungs are needed to tell right from left")
-    first, second = sorted(large, key=lambda i: ndimage.center_of_mass(labels == i)[1])
-    return labels == first, labels == second
+    right, left = sorted(large, key=lambda c: ndimage.center_of_mass(c)[1])
+    return right, left
+
+
+def components(mask: np.ndarray) -> Iterator[np.ndarray]:
+    """Connected components of a mask, bool (H, W) each, the largest first."""
+    labels, count = ndimage.label(mask)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    yield from (labels == 1 + index for index in np.argsort(-sizes, kind="stable"))
 
 
 def regions_of(right: np.ndarray, left: np.ndarray) -> dict[str, np.ndarray]:

@@ -9,6 +9,8 @@ from PIL import Image
 from scipy import ndimage
 from scipy.spatial import ConvexHull
 
+from skiagraph.data.anatomy import components
+
 SIDE = 64
 """Side in pixels at which it looks."""
 
@@ -54,16 +56,13 @@ def _dark_areas(image: np.ndarray) -> Iterator[np.ndarray]:
     smooth = ndimage.gaussian_filter(image, 0.75)
     contrast = smooth - ndimage.gaussian_filter(smooth, 10)
     for threshold in np.quantile(contrast[_INNER], _THRESHOLDS):
-        labels, count = ndimage.label(ndimage.binary_opening((contrast < threshold) & _INNER, iterations=2))
-        yield from (labels == number for number in range(1, count + 1))
+        yield from components(ndimage.binary_opening((contrast < threshold) & _INNER, iterations=2))
 
 
 def _tidied(area: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """The hull of an area's main part, without thin extensions, at the picture's own size."""
-    labels, count = ndimage.label(ndimage.binary_opening(area, iterations=2))
-    if not count:
-        return np.zeros(shape, bool)
-    hull = _hull(labels == 1 + np.argmax(np.bincount(labels.ravel())[1:]))
+    main = next(components(ndimage.binary_opening(area, iterations=2)), None)
+    hull = np.zeros(area.shape, bool) if main is None else _hull(main)
     return np.array(Image.fromarray(hull).resize(shape[::-1], Image.Resampling.NEAREST))
 
 

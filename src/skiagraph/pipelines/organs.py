@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor
 
-from skiagraph.data.anatomy import Regions, regions_of
+from skiagraph.data.anatomy import Regions, components, regions_of
 from skiagraph.data.images import write_png
 from skiagraph.data.threshold_lungs import threshold_lungs
 from skiagraph.errors import DataError, ModelError
@@ -138,8 +138,9 @@ def find_lungs(segmenter: Segmenter, images: Tensor) -> Tensor:
         part = slice(start, start + 32)
         pixels = images[part].to(segmenter.device).float() / 127.5 - 1
         classes = segmenter.segment(pixels).cpu().numpy()
-        for side in (1, 2):
-            found[part] += torch.from_numpy(np.stack([_largest(c == side) for c in classes])).to(torch.uint8) * side
+        for row, picture in zip(found[part], classes, strict=True):
+            for side in (1, 2):
+                row[torch.from_numpy(next(components(picture == side), picture == side))] = side
     return found
 
 
@@ -164,11 +165,6 @@ def regions_of_lungs(lungs: Tensor) -> dict[str, np.ndarray] | None:
     """All regions of one picture from its row (H, W) of `find_lungs`; None where a lung was not found."""
     right, left = (lungs == 1).numpy(), (lungs == 2).numpy()
     return regions_of(right, left) if right.any() and left.any() else None
-
-
-def _largest(mask: np.ndarray) -> np.ndarray:
-    labels, count = ndimage.label(mask)
-    return mask if count < 2 else labels == 1 + np.argmax(np.bincount(labels.ravel())[1:])
 
 
 def _imported(module: str, package: str) -> Any:
