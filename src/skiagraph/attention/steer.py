@@ -115,15 +115,15 @@ class _Steerer:
         r = self.regulation
         anatomy, omega = self._maps(size, query)
         gate = soft_gate(anatomy, r.floor)
-        keys, words = query.new_ones(key.shape[2]), query.new_zeros(key.shape[2])
+        keys, words, share = query.new_ones(key.shape[2]), query.new_zeros(key.shape[2]), None
         if pixels is not None and r.gate != "queries":
             keys[pixels] = gate
-        if text is not None:
-            words[text] = 1
-        if pixels is None or text is None:
-            share = None
+        if text is None:
             out = gated_attention(query, key, value, keys, renormalise=r.renormalise, attention_mask=mask)
+        elif pixels is None:
+            out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         else:
+            words[text] = 1
             out, share = gated_attention_and_share(
                 query, key, value, keys, words, renormalise=r.renormalise, attention_mask=mask
             )
