@@ -70,13 +70,13 @@ def test_every_part_of_the_regulation_has_its_effect(case, change):
 
 
 def test_nothing_happens_without_a_change_of_words(case):
-    """Inversion and sampling with one prompt, no guidance and no regulation: the image comes back."""
+    """One prompt and no regulation: the image comes back whatever the steps and the guidance."""
     pipeline, image, roi, anatomy = case
     same = edit_image(
         pipeline, image, target="right effusion", source="right effusion", words=["effusion"], roi=roi, anatomy=anatomy,
-        settings=EditSettings(steps=100, strength=0.1, guidance=1.0, eta=0, alpha=0, floor=1),
+        settings=EditSettings(**FAST, guidance=7.5, eta=0, alpha=0, floor=1),
     )  # fmt: skip
-    assert np.abs(same.image - image).max() < 0.1
+    assert np.abs(same.image - image).max() < 1e-4
 
 
 def test_noise_starts_depend_on_the_seed(case):

@@ -104,7 +104,7 @@ def edit_image(
         image: float (H, W) in [0, 1], the model's size.
         target: prompt in the text encoder's words.
         source: prompt of the image as it is, in the same words.
-        words: words of the target that name the finding.
+        words: words of the target that name the finding, for Eqs. 6 and 9, which have nothing to do without any.
         roi: bool (H, W), where it may change.
         anatomy: bool (H, W), the organs that hold still.
         settings: defaults where None.
@@ -118,7 +118,10 @@ def edit_image(
     check_edit(image, roi, anatomy, s)
     scheduler, timesteps = sampler(pipeline.scheduler.config, s.steps, s.strength)
     original = pipeline.encode(image[None])
-    path = _path(pipeline, original, source, scheduler, timesteps, s, seed)
+    if s.start == "inversion":
+        path, missed = inverted(pipeline, original, source, scheduler, timesteps)
+    else:
+        path, missed = noised(original, scheduler, timesteps, seed), [0.0] * len(timesteps)
     inside = latent_mask(roi, original)
     text = pipeline.encode_prompts([source if s.against == "source" else "", target])
     wanted = pipeline.encode_prompts([target])
@@ -133,7 +136,7 @@ def edit_image(
     early = sum(in_window(index, len(timesteps), s.window) for index in range(len(timesteps)))
     for index, timestep in enumerate(timesteps):
         steering.amplify = in_window(index, len(timesteps), s.window, literal=s.late)
-        if s.alpha and index < early:
+        if s.alpha and words and index < early:
             alpha = step_size(index, early, s.alpha)
             with regulated(pipeline.denoiser, steering) if s.steered else nullcontext():
                 latents, score, ratio = localised(pipeline, latents, timestep, wanted, spans, roi, alpha, s.relative)
@@ -141,7 +144,7 @@ def edit_image(
             moved.append(ratio)
         with torch.no_grad(), regulated(pipeline.denoiser, steering):
             predicted = pipeline.predict_guided(latents, timestep, text, s.guidance)
-            latents = scheduler.step(predicted, timestep, latents, return_dict=False)[0]
+            latents = scheduler.step(predicted, timestep, latents, return_dict=False)[0] + missed[index]
         latents = inside * latents + (1 - inside) * path[index + 1]
     change = pipeline.decode(latents)[0] - pipeline.decode(path[-1])[0]
     return Edit(with_change(image, change, roi, s.feather), change, scores, moved)
@@ -162,6 +165,28 @@ def noised(latents: Tensor, scheduler: DDIMScheduler, timesteps: Tensor, seed: i
     return [*(scheduler.add_noise(latents, noise, t[None]) for t in timesteps), latents]
 
 
+@torch.no_grad()
+def inverted(
+    pipeline: TextToImagePipeline, latents: Tensor, source: str, scheduler: DDIMScheduler, timesteps: Tensor
+) -> tuple[list[Tensor], list[Tensor]]:
+    """DDIM backwards: the latents at every timestep, then the clean ones, and what each step forwards misses.
+
+    What DDIM's step from one point of the path misses of the next would make an edit that changes nothing drift. Added
+    to the steps of an edit, it brings the image itself back exactly (after arXiv 2310.01506, where it corrects a second
+    branch).
+    """
+    inverse = inverse_sampler(scheduler.config, scheduler.num_inference_steps)
+    text = pipeline.encode_prompts([source])
+    path, missed = [latents], []
+    predicted = pipeline.predict_guided(latents, inverse.timesteps[0], text, 1.0)
+    for timestep in inverse.timesteps[: len(timesteps)]:
+        noisier = inverse.step(predicted, timestep, path[-1], return_dict=False)[0]
+        predicted = pipeline.predict_guided(noisier, timestep, text, 1.0)
+        missed.append(path[-1] - scheduler.step(predicted, timestep, noisier, return_dict=False)[0])
+        path.append(noisier)
+    return path[::-1], missed[::-1]
+
+
 def check_edit(image: np.ndarray, roi: np.ndarray, anatomy: np.ndarray, s: EditSettings) -> None:
     """Raise MaskError or ModelError where an edit's inputs do not fit each other."""
     if image.ndim != 2 or roi.shape != image.shape or anatomy.shape != image.shape:
@@ -172,24 +197,6 @@ def check_edit(image: np.ndarray, roi: np.ndarray, anatomy: np.ndarray, s: EditS
         raise ModelError(f"start {s.start!r} must be inversion or noise, and strength {s.strength} in (0, 1]")
     if s.against not in ("source", "nothing"):
         raise ModelError(f"against {s.against!r} must be source or nothing")
-
-
-def _path(
-    pipeline: TextToImagePipeline, original: Tensor, source: str, scheduler: DDIMScheduler, timesteps: Tensor,
-    s: EditSettings, seed: int,
-) -> list[Tensor]:  # fmt: skip
-    """The image's own latents at every step of the edit, from the noisiest to the clean ones."""
-    if s.start == "noise":
-        return noised(original, scheduler, timesteps, seed)
-    inverse = inverse_sampler(scheduler.config, s.steps)
-    text = pipeline.encode_prompts([source])
-    latents, path = original, [original]
-    with torch.no_grad():
-        for timestep in inverse.timesteps[: len(timesteps)]:
-            predicted = pipeline.predict_guided(latents, timestep, text, 1.0)
-            latents = inverse.step(predicted, timestep, latents, return_dict=False)[0]
-            path.append(latents)
-    return path[::-1]
 
 
 def _marked(spans: Tensor) -> Tensor:
