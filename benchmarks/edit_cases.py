@@ -13,7 +13,7 @@ from skiagraph.data.captions import record_prompt
 from skiagraph.data.datasets import Record, load_records
 from skiagraph.data.images import read_radiograph, square
 from skiagraph.data.roi import roi_of
-from skiagraph.engine.edit import MARGIN, edit_prompts, find_regions
+from skiagraph.engine.edit import MARGIN, find_regions, read_wish
 from skiagraph.errors import DataError
 
 DATASETS = ("nih_chestxray14", "kermany_pneumonia")
@@ -75,17 +75,17 @@ def cases(split: str, n: int, root: str | Path | None) -> list[Case]:
 def prepare(case: Case, side: int) -> Prepared | None:
     """Picture, prompts and masks of a case at the model's size; None where no two lungs are found."""
     image = square(read_radiograph(case.record.path).pixels, side, fit="pad")
-    target, source, finding = edit_prompts(case.to, case.source)
+    wish = read_wish(case.to, case.source)
     try:
         regions = find_regions(image)
     except DataError:
         return None
     return Prepared(
         image,
-        target,
-        source,
-        [target.split(". ")[0]],
-        roi_of(finding, regions, MARGIN),
+        wish.target,
+        wish.source,
+        wish.words,
+        roi_of(wish.findings[0], regions, MARGIN),
         regions["lungs"] | regions["heart"],
     )
 

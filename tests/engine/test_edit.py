@@ -70,6 +70,39 @@ def test_findings_are_taken_away_where_they_are(picture, tiny_model, tmp_path):
     assert not (np.abs(after - before) > 1 / 255)[:, 64:].any()
 
 
+@pytest.mark.parametrize(
+    ("to", "source", "places", "words"),
+    [
+        ("Left effusion.", "", ["effusion left"], ["left pleural effusion"]),
+        ("Cardiomegaly and left effusion.", "Cardiomegaly.", ["effusion left"], ["left pleural effusion"]),
+        ("Cardiomegaly.", "Cardiomegaly and left effusion.", ["effusion left"], []),
+        ("Right effusion.", "Left effusion.", ["effusion right", "effusion left"], ["right pleural effusion"]),
+        (
+            "Left effusion. Right upper lobe opacity.", "No effusion.", ["effusion left", "opacity right"],
+            ["left pleural effusion", "opacity in the right upper zone"],
+        ),
+        ("Normal chest.", "Cardiomegaly. Left effusion.", ["cardiomegaly None", "effusion left"], ["normal chest"]),
+        ("Large left effusion.", "Left effusion.", ["effusion left"] * 2, ["large left pleural effusion"]),
+    ],
+)  # fmt: skip
+def test_a_wish_is_what_differs_between_two_reports(to, source, places, words):
+    wish = job.read_wish(to, source)
+    assert [f"{f.name} {f.side}" for f in wish.findings] == places
+    assert wish.words == words
+    assert all(w in wish.target for w in words)
+
+
+def test_one_finding_of_two_is_taken_away(picture, tiny_model, tmp_path):
+    """Nothing outside its place changes, and the words that stay are not amplified there."""
+    wish = {"to": "Cardiomegaly.", "source": "Cardiomegaly. Right effusion."}
+    manifest = edit(config(picture, tiny_model, **wish), tmp_path / "o")
+    after, before = (read_radiograph(p).pixels for p in (tmp_path / "o/after-1.png", picture))
+    changed = np.abs(after - before) > 1 / 255
+    assert changed.any()
+    assert not changed[:, 64:].any()
+    assert manifest["frames"][0]["localisation"] == []
+
+
 def test_a_mask_file_takes_the_place_of_words(picture, tiny_model, tmp_path):
     mask = np.zeros((112, 128), np.uint8)
     mask[20:60, 70:110] = 255
@@ -88,6 +121,8 @@ def test_what_cannot_be_edited_is_named_and_nothing_is_written(picture, tiny_mod
             edit(config(picture, tiny_model, to=words), out)
     with pytest.raises(ReportError, match="empty"):
         edit(config(picture, tiny_model, to=" "), out)
+    with pytest.raises(ReportError, match="nothing would change"):
+        edit(config(picture, tiny_model, source="Effusion on the left."), out)
     with pytest.raises(ImageError, match="lateral view"):
         edit(config(picture, tiny_model, source="Lateral view of the chest."), out)
     Image.fromarray(np.zeros((112, 128), np.uint8)).save(tmp_path / "m.png")

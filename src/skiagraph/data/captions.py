@@ -166,7 +166,7 @@ def word(fact: Fact, wording: str) -> str:
 def record_prompt(record: Record) -> str:
     """A prompt from a row of a label table: its findings, view, age group and sex, in fixed wording."""
     facts = [Fact(label) for label in sorted(record.labels)] + _patient(record)
-    return caption_text([Phrase(word(f, WORDINGS[f.key][0])) for f in facts])
+    return ". ".join(map(_plainly, facts))
 
 
 def report_prompt(report: Report) -> str:
@@ -175,14 +175,24 @@ def report_prompt(report: Report) -> str:
     Absent findings are left out, for a denoiser does not understand "no"; a report without any present finding that
     calls itself normal, or only denies findings, becomes a normal chest.
     """
-    facts = [_stated(f) for f in report.findings if f.present and (f.name in WORDINGS or f.name in _SYNONYMS)]
-    if not facts and (report.normal or report.absent()):
-        facts = [Fact("normal"), Fact("clear lungs", region="lungs")]
-    facts += _stated_patient(report)
-    return caption_text([Phrase(word(f, WORDINGS[f.key][0]), f.region) for f in facts])
+    phrases = [phrase for f in report.findings if f.present and (phrase := finding_phrase(f))]
+    if not phrases and (report.normal or report.absent()):
+        phrases = [_plainly(Fact("normal")), _plainly(Fact("clear lungs"))]
+    return ". ".join(phrases + [_plainly(fact) for fact in _stated_patient(report)])
+
+
+def finding_phrase(finding: Finding) -> str:
+    """A finding in the words the shipped model was trained on; empty where it was taught none for it."""
+    known = finding.name in WORDINGS or finding.name in _SYNONYMS
+    return _plainly(_stated(finding)) if known else ""
 
 
 _SYNONYMS = {"hyperinflation": "hyperinflation", "granuloma": "nodule"}
+
+
+def _plainly(fact: Fact) -> str:
+    """A fact in the first of its wordings."""
+    return word(fact, WORDINGS[fact.key][0])
 
 
 def _stated(finding: Finding) -> Fact:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from skiagraph.data.anatomy import Regions
-from skiagraph.data.captions import report_prompt
+from skiagraph.data.captions import finding_phrase, report_prompt
 from skiagraph.data.images import SYNTHETIC_TEXT, Radiograph, read_radiograph, square, unsquare, write_png
 from skiagraph.data.masks import read_region, read_segments
 from skiagraph.data.reports import Finding, Report, parse_report
@@ -65,7 +65,7 @@ def edit(config: EditConfig, output: Path) -> dict[str, Any]:
         ModelError: a model or a provider of organs that is not there.
     """
     radiograph = read_radiograph(config.image)
-    target, source, finding = edit_prompts(config.to, config.source)
+    wish = read_wish(config.to, config.source)
     if radiograph.view == "LATERAL" or "lateral" in (parse_report(t).view for t in (config.to, config.source) if t):
         raise ImageError(f"{config.image} is a lateral view; the model and its organ masks know frontal views only")
     own = read_region(config.roi, radiograph.pixels.shape) if config.roi else None
@@ -73,27 +73,27 @@ def edit(config: EditConfig, output: Path) -> dict[str, Any]:
     side = pipeline.image_side
     small = square(radiograph.pixels, side, fit="pad")
     regions = _regions(config.organs, small, radiograph)
-    roi = roi_of(finding, regions, MARGIN) if own is None else square(own.astype(np.float32), side) >= 0.5
+    roi = _places(wish.findings, regions) if own is None else square(own.astype(np.float32), side) >= 0.5
     full_roi = own if own is not None else unsquare(roi.astype(np.float32), radiograph.pixels.shape) >= 0.5
     manifest = new_manifest(
         "edit", asdict(config), weights=weight_hashes(model_folder(config.model)), image=sha256(radiograph.source),
-        target=target, source=source, frames=[],
+        target=wish.target, source=wish.source, frames=[],
     )  # fmt: skip
     write_png(output / "before.png", radiograph.pixels)
     frames, scale = [], max(radiograph.pixels.shape) / side
     for number in range(1, config.progression + 1):
         settings = replace(config.settings, strength=config.settings.strength * number / config.progression)
         result = edit_image(
-            pipeline, small, target=target, source=source, words=[target.split(". ")[0]], roi=roi,
+            pipeline, small, target=wish.target, source=wish.source, words=wish.words, roi=roi,
             anatomy=regions["lungs"] | regions["heart"], settings=settings, seed=config.seed,
         )  # fmt: skip
         edited = with_change(
             radiograph.pixels, unsquare(result.change, radiograph.pixels.shape), full_roi, settings.feather * scale
         )
         frames.append(edited)
-        text = {**SYNTHETIC_TEXT, "Edit": f"{source} -> {target}", "Strength": f"{settings.strength:.3f}"}
+        text = {**SYNTHETIC_TEXT, "Edit": f"{wish.source} -> {wish.target}", "Strength": f"{settings.strength:.3f}"}
         manifest["frames"].append(_write_frame(output, number, radiograph.pixels, edited, full_roi, result, text))
-    captions = [f"{target} ({row['strength']})" for row in manifest["frames"]]
+    captions = [f"{wish.target} ({row['strength']})" for row in manifest["frames"]]
     _write_sheet(output / "contact-sheet.png", radiograph.pixels, frames, full_roi, captions)
     save_manifest(output, manifest)
     return manifest
@@ -110,25 +110,53 @@ def find_regions(image: np.ndarray, organs: str = "shipped") -> Regions:
     return complete_regions(PROVIDERS[organs](image))
 
 
-def edit_prompts(to: str, source: str = "") -> tuple[str, str, Finding]:
-    """(target, source, the finding that the edit is about), prompts in the model's words, of two reports.
+@dataclass(frozen=True)
+class Wish:
+    """What an edit is to do, in the model's words.
+
+    target: prompt of the picture wanted.
+    source: prompt of the image as it is.
+    findings: those that come, then those that go; their places are edited.
+    words: of the target, for what comes, or for health where everything goes. None where a finding goes and others
+        stay, for then no word of the target speaks of the change.
+    """
+
+    target: str
+    source: str
+    findings: list[Finding]
+    words: list[str]
+
+
+def read_wish(to: str, source: str = "") -> Wish:
+    """Compare two reports, of the picture wanted and of the image as it is.
 
     What the source says of view, age and sex holds for the target too, unless it says otherwise. A source that names no
     finding is taken for a normal chest, which is what an added finding leads away from.
 
     Raises:
-        ReportError: neither names a finding.
+        ReportError: neither names a finding that the model was taught, or both name the same ones.
     """
     wished = parse_report(to)
     was = parse_report(source) if source.strip() else Report()
-    wanted = [f for f in wished.findings if f.present] or [f for f in was.findings if f.present]
-    if not wanted:
+    wanted, had = ({finding_phrase(f): f for f in r.findings if f.present and finding_phrase(f)} for r in (wished, was))
+    if not wanted and not had:
         raise ReportError(
-            f"neither {to!r} nor --from {source!r} names a finding; say what to add, or in --from what to take away"
+            f"neither {to!r} nor --from {source!r} names a finding the model was taught; say what to add, or in --from "
+            "what to take away"
         )
+    come, go = ({p: f for p, f in some.items() if p not in others} for some, others in ((wanted, had), (had, wanted)))
+    if not come and not go:
+        raise ReportError(f"{to!r} and --from {source!r} name the same findings; nothing would change")
     kept = {name: getattr(wished, name) or getattr(was, name) for name in ("view", "age_group", "sex")}
-    wished, was = (r if r.present() else replace(r, normal=True) for r in (wished, was))
-    return report_prompt(replace(wished, **kept)), report_prompt(was), wanted[0]
+    wished, was = (r if some else replace(r, normal=True) for r, some in ((wished, wanted), (was, had)))
+    target = report_prompt(replace(wished, **kept))
+    words = list(come) if wanted else [target.split(". ")[0]]
+    return Wish(target, report_prompt(was), [*come.values(), *go.values()], words)
+
+
+def _places(findings: list[Finding], regions: Regions) -> np.ndarray:
+    """Where any of the findings lies, bool (H, W)."""
+    return np.logical_or.reduce([roi_of(finding, regions, MARGIN) for finding in findings])
 
 
 def _regions(organs: str, small: np.ndarray, radiograph: Radiograph) -> Regions:
