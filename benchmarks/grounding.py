@@ -38,7 +38,7 @@ def main() -> None:
     args = _arguments()
     torch.manual_seed(0)
     pipeline = TextToImagePipeline.load(args.model)
-    images, masks, prompts = cases(args.data, ["val", "test"], args.n)
+    images, masks, prompts = cases(args.data, "kermany_pneumonia", args.split, args.n)
     latents = pipeline.encode(images)
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
     rows = []
@@ -77,9 +77,9 @@ def _maps(pipeline: TextToImagePipeline, noisy: torch.Tensor, step: int, prompts
     return maps.mean()
 
 
-def cases(data: str | None, splits: list[str], count: int) -> tuple[np.ndarray, torch.Tensor, list[str]]:
+def cases(data: str | None, dataset: str, split: str, count: int) -> tuple[np.ndarray, torch.Tensor, list[str]]:
     """About `count` images (n, H, W) in [0, 1], lung masks (n, 2, H, W), and prompts that name both lungs."""
-    records = masked(load_records(["kermany_pneumonia"], data, splits=splits))
+    records = masked(load_records([dataset], data, splits=[split]))
     images, masks, prompts = [], [], []
     for record in records[:: max(1, len(records) // count)]:
         try:
@@ -97,6 +97,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", help="folder of the dataset folders; default $SKIAGRAPH_DATA")
     parser.add_argument("-o", "--output", type=Path, default=Path("out/grounding"))
     parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--split", choices=["val", "test"], default="test")
     parser.add_argument("--n", type=int, default=200)
     return parser.parse_args()
 
