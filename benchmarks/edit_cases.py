@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import cycle, zip_longest
+from itertools import cycle, islice, zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -63,13 +63,19 @@ class Prepared:
         return {k: v for k, v in vars(self).items() if k != "image"}
 
 
-def cases(split: str, n: int, root: str | Path | None) -> list[Case]:
-    """The first n of a fixed list: additions and removals, adults and children in turn, each patient once."""
+def prepared(split: str, n: int, root: str | Path | None, side: int) -> list[tuple[Case, Prepared]]:
+    """The first n cases of a split in which two lungs are found."""
+    both = ((case, prepare(case, side)) for case in cases(split, root))
+    return list(islice(((case, given) for case, given in both if given is not None), n))
+
+
+def cases(split: str, root: str | Path | None) -> list[Case]:
+    """A fixed list: additions and removals, adults and children in turn, each patient once."""
     order = sorted(load_records(DATASETS, root, splits=[split]), key=lambda r: sha256(r.key.encode()).hexdigest())
     patients = list({(r.dataset, r.patient): r for r in order}.values())
     kinds = [kind for name in DATASETS for kind in (_additions(patients, name), _removals(patients, name))]
     adults_twice = [kinds[0][::2], kinds[1][::2], kinds[0][1::2], kinds[1][1::2], kinds[2], kinds[3]]
-    return [c for turn in zip_longest(*adults_twice) for c in turn if c is not None][:n]
+    return [c for turn in zip_longest(*adults_twice) for c in turn if c is not None]
 
 
 def prepare(case: Case, side: int) -> Prepared | None:

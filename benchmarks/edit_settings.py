@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from rich.progress import track
 
-from edit_cases import Case, Prepared, cases, prepare
+from edit_cases import Case, Prepared, prepared
 from machine import machine
 from skiagraph.data.images import SYNTHETIC_TEXT, write_png
 from skiagraph.engine.contact_sheet import write_contact_sheet
@@ -39,8 +39,7 @@ def main() -> None:
     args = _arguments()
     pipeline = TextToImagePipeline.load(args.model, dtype=getattr(torch, args.dtype))
     classifier = load_component(EXTRACTOR)
-    prepared = [(c, prepare(c, pipeline.image_side)) for c in cases("val", args.n, args.data)]
-    known = [(c, p) for c, p in prepared if p is not None]
+    known = prepared("val", args.n, args.data, pipeline.image_side)
     rows = []
     for changes in args.tries or [[]]:
         row = _row(pipeline, classifier, known, changes, args.output)

@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 from rich.progress import track
 
-from edit_cases import Case, Prepared, cases, prepare
+from edit_cases import Case, Prepared, prepared
 from edit_metrics import Judge
 from machine import machine
 from skiagraph.data.images import SYNTHETIC_TEXT, write_png
@@ -61,8 +61,7 @@ def main() -> None:
     manifest = open_manifest(args.output, "edit-table", config, weights=weight_hashes(model_folder(args.model)))
     save_manifest(args.output, manifest)
     pipeline = TextToImagePipeline.load(args.model, dtype=getattr(torch, args.dtype))
-    prepared = [(c, prepare(c, pipeline.image_side)) for c in cases("test", args.n, args.data)]
-    known = [(c, p) for c, p in prepared if p is not None]
+    known = prepared("test", args.n, args.data, pipeline.image_side)
     listed = [{"file": c.name, "image": c.record.key, "to": p.target, "from": p.source} for c, p in known]
     write_json(args.output / "cases.json", listed)
     judge = Judge(known, args.data, pipeline.image_side, args.encoder)
