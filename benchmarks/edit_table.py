@@ -28,6 +28,7 @@ from machine import machine
 from skiagraph.data.images import SYNTHETIC_TEXT, write_png
 from skiagraph.engine.manifest import open_manifest, save_manifest, weight_hashes
 from skiagraph.evaluation import MetricResult
+from skiagraph.evaluation.result import mean_result
 from skiagraph.files import atomic_path, write_json
 from skiagraph.models.registry import DEFAULT_MODEL, model_folder
 from skiagraph.pipelines.baselines import (
@@ -69,6 +70,7 @@ def main() -> None:
     for name, editor in _editors(pipeline, args).items():
         pictures = _edited(name, editor, known, args.output)
         rows[name] = judge(pictures)
+        rows[name]["Conf over full's"] = _gain(rows[name], rows["full"])
         _write(args.output, rows, len(known), args)
     print((args.output / "table.md").read_text())
 
@@ -109,6 +111,12 @@ def _edited(name: str, editor: Editor, known: list[tuple[Case, Prepared]], outpu
             text = {**SYNTHETIC_TEXT, "Seconds": f"{time.perf_counter() - began:.2f}", "Method": name}
             write_png(folder / case.name, made, text=text)
     return np.stack([np.asarray(Image.open(folder / c.name), np.float32) / 255 for c, _ in known])
+
+
+def _gain(row: dict[str, MetricResult], full: dict[str, MetricResult]) -> MetricResult:
+    """Paired difference of Conf."""
+    values, own = (np.array(r["Conf"].details["values"]) for r in (row, full))
+    return mean_result("Conf over full's", values - own, "higher", seed=0)
 
 
 def _eight_bit(image: np.ndarray) -> np.ndarray:
