@@ -71,7 +71,7 @@ def main() -> None:
         pictures = _edited(name, editor, known, args.output)
         rows[name] = judge(pictures)
         rows[name]["Conf over full's"] = _gain(rows[name], rows["full"])
-        _write(args.output, rows, len(known), args)
+        _write(args.output, rows, [case for case, _ in known], args)
     print((args.output / "table.md").read_text())
 
 
@@ -123,17 +123,32 @@ def _eight_bit(image: np.ndarray) -> np.ndarray:
     return (np.round(image * 255) / 255).astype(np.float32)
 
 
-def _write(output: Path, rows: dict[str, dict[str, MetricResult]], n: int, args: argparse.Namespace) -> None:
+def _by_finding(result: MetricResult, listed: list[Case]) -> dict[str, list[float]]:
+    """Mean Conf of every kind of case, and their number."""
+    kinds: dict[str, list[float]] = {}
+    for case, value in zip(listed, result.details["values"], strict=True):
+        kind = f"{'add' if case.added else 'remove'} {case.finding}, {case.record.dataset}"
+        kinds.setdefault(kind, []).append(value)
+    return {kind: [float(np.mean(values)), len(values)] for kind, values in sorted(kinds.items())}
+
+
+def _write(
+    output: Path, rows: dict[str, dict[str, MetricResult]], listed: list[Case], args: argparse.Namespace
+) -> None:
+    by_finding = {row: _by_finding(results["Conf"], listed) for row, results in rows.items()}
     found = {row: {m: r.to_dict() | {"details": {}} for m, r in results.items()} for row, results in rows.items()}
     settings = {k: str(v) for k, v in vars(args).items()}
-    write_json(output / "results.json", {"n": n, "machine": machine(), "settings": settings, "rows": found})
+    write_json(
+        output / "results.json",
+        {"n": len(listed), "machine": machine(), "settings": settings, "rows": found, "by finding": by_finding},
+    )
     names = list(dict.fromkeys(m for results in rows.values() for m in results))
     lines = ["| | " + " | ".join(names) + " |", "| --- |" + " ---: |" * len(names)]
     for row, results in rows.items():
         cells = [_cell(results[m]) if m in results else "" for m in names]
         lines.append(f"| {row} | " + " | ".join(cells) + " |")
     with atomic_path(output / "table.md") as temporary:
-        temporary.write_text("\n".join(lines) + f"\n\nn = {n}\n", encoding="utf-8")
+        temporary.write_text("\n".join(lines) + f"\n\nn = {len(listed)}\n", encoding="utf-8")
 
 
 def _cell(result: MetricResult) -> str:
