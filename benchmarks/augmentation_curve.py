@@ -33,10 +33,9 @@ from skiagraph.evaluation.imagenet import EXTRACTOR, ImageNetExtractor
 from skiagraph.files import atomic_path, write_json
 from skiagraph.models.registry import DEFAULT_MODEL, load_component
 from skiagraph.pipelines.inpaint import InpaintSettings
-from skiagraph.training.images import to_model_range
 from skiagraph.training.loop import train
 from skiagraph.training.recipe import DataConfig, OptimConfig, SegmenterRecipe
-from skiagraph.training.tasks.segmenter import Pairs, SegmenterTask, load_pairs
+from skiagraph.training.tasks.segmenter import Pairs, SegmenterTask, label_maps, load_pairs
 
 SIDE = 256
 """Side in pixels at which features are taken."""
@@ -129,8 +128,7 @@ def _recipe(args: argparse.Namespace, seed: int, side: int) -> SegmenterRecipe:
 
 def _predicted(model: torch.nn.Module, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
     images, masks = pairs
-    found = torch.cat([model.segment(to_model_range(chunk)) for chunk in images.split(32)])
-    return found.numpy() > 0, masks[:, 0].numpy() > 0
+    return label_maps(model, images).numpy() > 0, masks[:, 0].numpy() > 0
 
 
 def _scores(cells: list[dict], held_out: Sequence[Record], before: list[dict]) -> dict[str, float | list[float]]:

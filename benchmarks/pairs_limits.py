@@ -27,8 +27,7 @@ from skiagraph.files import write_json
 from skiagraph.masks.folds import folds
 from skiagraph.models.registry import load_component
 from skiagraph.pipelines.organs import SEGMENTER, find_lungs
-from skiagraph.training.images import to_model_range
-from skiagraph.training.tasks.segmenter import load_pairs
+from skiagraph.training.tasks.segmenter import label_maps, load_pairs
 
 
 def main() -> None:
@@ -62,7 +61,7 @@ def _by_folds(run: Path, images: Tensor) -> Tensor:
     masks = torch.zeros_like(images)
     for number in range(FOLDS):
         model = load_component(run / "work" / f"fold-{number}" / "model").float().eval()
-        masks[kept == number, 0] = (model.segment(to_model_range(images[kept == number])) > 0).to(torch.uint8)
+        masks[kept == number, 0] = (label_maps(model, images[kept == number]) > 0).to(torch.uint8)
     return masks
 
 

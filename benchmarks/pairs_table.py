@@ -34,10 +34,9 @@ from skiagraph.engine.manifest import open_manifest, save_manifest
 from skiagraph.evaluation import bootstrap
 from skiagraph.files import atomic_path, write_json
 from skiagraph.models.registry import load_component
-from skiagraph.training.images import to_model_range
 from skiagraph.training.loop import train
 from skiagraph.training.recipe import DataConfig, OptimConfig, SegmenterRecipe
-from skiagraph.training.tasks.segmenter import Pairs, SegmenterTask, load_pairs
+from skiagraph.training.tasks.segmenter import Pairs, SegmenterTask, label_maps, load_pairs
 
 REAL = "kermany_pneumonia"
 TESTS = {"children, same source": "kermany_pneumonia", "adults, elsewhere": "covid_chestxray_ccby"}
@@ -93,8 +92,7 @@ def _training_sets(args: argparse.Namespace, recipe: SegmenterRecipe) -> dict[st
 
 def _relabelled(images: Tensor, model: torch.nn.Module) -> Pairs:
     """Images with the masks that a segmenter finds in them."""
-    masks = torch.cat([model.segment(to_model_range(part)) for part in images.split(32)])
-    return images, (masks > 0).to(torch.uint8)[:, None]
+    return images, (label_maps(model, images) > 0).to(torch.uint8)[:, None]
 
 
 def _evenly(first: Pairs, second: Pairs) -> Pairs:
@@ -127,7 +125,7 @@ def pixel_counts(model: torch.nn.Module, tests: dict[str, Pairs]) -> dict[str, n
     """Pixels (3, n) of each test image in both masks, in the predicted and in the true one."""
     counts = {}
     for name, (images, masks) in tests.items():
-        predicted = torch.cat([model.segment(to_model_range(c)) for c in images.split(32)]) > 0
+        predicted = label_maps(model, images) > 0
         true = masks[:, 0] > 0
         counts[name] = torch.stack([m.sum(dim=(-1, -2)) for m in (predicted & true, predicted, true)]).numpy()
     return counts

@@ -166,7 +166,7 @@ def word(fact: Fact, wording: str) -> str:
 def record_prompt(record: Record) -> str:
     """A prompt from a row of a label table: its findings, view, age group and sex, in fixed wording."""
     facts = [Fact(label) for label in sorted(record.labels)] + _patient(record)
-    return ". ".join(map(_plainly, facts))
+    return caption_text([_plainly(fact) for fact in facts])
 
 
 def report_prompt(report: Report) -> str:
@@ -175,24 +175,24 @@ def report_prompt(report: Report) -> str:
     Absent findings are left out, for a denoiser does not understand "no"; a report without any present finding that
     calls itself normal, or only denies findings, becomes a normal chest.
     """
-    phrases = [phrase for f in report.findings if f.present and (phrase := finding_phrase(f))]
+    phrases = [Phrase(text) for f in report.findings if f.present and (text := finding_phrase(f))]
     if not phrases and (report.normal or report.absent()):
         phrases = [_plainly(Fact("normal")), _plainly(Fact("clear lungs"))]
-    return ". ".join(phrases + [_plainly(fact) for fact in _stated_patient(report)])
+    return caption_text(phrases + [_plainly(fact) for fact in _stated_patient(report)])
 
 
 def finding_phrase(finding: Finding) -> str:
     """A finding in the words the shipped model was trained on; empty where it was taught none for it."""
     known = finding.name in WORDINGS or finding.name in _SYNONYMS
-    return _plainly(_stated(finding)) if known else ""
+    return _plainly(_stated(finding)).text if known else ""
 
 
 _SYNONYMS = {"hyperinflation": "hyperinflation", "granuloma": "nodule"}
 
 
-def _plainly(fact: Fact) -> str:
+def _plainly(fact: Fact) -> Phrase:
     """A fact in the first of its wordings."""
-    return word(fact, WORDINGS[fact.key][0])
+    return Phrase(word(fact, WORDINGS[fact.key][0]), fact.region)
 
 
 def _stated(finding: Finding) -> Fact:

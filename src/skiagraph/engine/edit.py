@@ -138,7 +138,7 @@ def read_wish(to: str, source: str = "") -> Wish:
     """
     wished = parse_report(to)
     was = parse_report(source) if source.strip() else Report()
-    wanted, had = ({finding_phrase(f): f for f in r.findings if f.present and finding_phrase(f)} for r in (wished, was))
+    wanted, had = ({p: f for f in r.findings if f.present and (p := finding_phrase(f))} for r in (wished, was))
     if not wanted and not had:
         raise ReportError(
             f"neither {to!r} nor --from {source!r} names a finding the model was taught; say what to add, or in --from "

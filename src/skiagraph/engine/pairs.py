@@ -33,7 +33,7 @@ from skiagraph.training.images import to_model_range
 from skiagraph.training.loop import train
 from skiagraph.training.recipe import AffinityRecipe, DataConfig, OptimConfig, SegmenterRecipe
 from skiagraph.training.tasks.affinity import AffinityTask
-from skiagraph.training.tasks.segmenter import SegmenterTask
+from skiagraph.training.tasks.segmenter import SegmenterTask, label_maps
 
 FOLDS = 3
 FEWEST_TO_FILTER = 12
@@ -190,7 +190,7 @@ class _Job:
         scores = np.zeros(len(rows))
         for number, (rest, part) in enumerate(folds(len(rows), FOLDS, self.config.seed)):
             model = self._segmenter(number, images[rest], labels[rest])
-            predicted = torch.cat([model.segment(to_model_range(c)) for c in images[part].split(16)]).numpy()
+            predicted = label_maps(model, images[part]).numpy()
             scores[part] = [agreement(p, labels[i, 0].numpy()) for p, i in zip(predicted, part, strict=True)]
         for row, score, kept in zip(rows, scores, best_share(scores, self.config.keep), strict=True):
             row["agreement"] = round(float(score), 4)

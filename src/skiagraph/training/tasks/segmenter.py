@@ -84,12 +84,17 @@ def augmented(pairs: Pairs, batch_size: int, generator: Generator) -> tuple[Tens
 def validation_dice(model: nn.Module, pairs: Pairs, classes: Sequence[str], device: torch.device) -> dict[str, float]:
     """Dice of every class with the pixels of all validation images in one count."""
     images, masks = pairs
-    predicted = torch.cat([model.segment(to_model_range(c).to(device)).cpu() for c in images.split(32)])
+    predicted = label_maps(model, images, device)
     scores = {}
     for index, name in enumerate(classes, start=1):
         p, t = predicted == index, masks[:, 0] == index
         scores[f"val_dice/{name}"] = float(2 * (p & t).sum() / (p.sum() + t.sum()).clamp_min(1))
     return scores
+
+
+def label_maps(model: nn.Module, images: Tensor, device: torch.device | str = "cpu") -> Tensor:
+    """What a segmenter finds in uint8 images (n, c, size, size): label maps (n, size, size) on the CPU."""
+    return torch.cat([model.segment(to_model_range(part).to(device)).cpu() for part in images.split(32)])
 
 
 def load_pairs(records: list[Record], recipe: SegmenterRecipe | LatentSegmenterRecipe) -> Pairs:
