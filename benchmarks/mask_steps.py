@@ -6,7 +6,8 @@
 Real radiographs of held-out patients whose drawn mask is surely theirs are noised and given to the denoiser once per
 noise level with a prompt that names both lungs; the maps are averaged over levels as sampling averages them over steps.
 From there on all is as in `skiagraph pairs`: the AffinityNet learns from these very images and maps and sees no drawn
-mask. The test split adds the CC BY collection, adults of other hospitals.
+mask. Beside the steps stand the dark areas that teach a model without drawn masks (`data/threshold_lungs.py`). The test
+split adds the CC BY collection, adults of other hospitals.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from grounding import cases
 from machine import machine
 from skiagraph.attention.heatmaps import MIDDLE_LAYERS, capture_words, word_spans
 from skiagraph.data.masks import LUNG_SIDES
+from skiagraph.data.threshold_lungs import threshold_lungs
 from skiagraph.engine.pairs import affinity_recipe
 from skiagraph.evaluation import dice, iou, pooled_iou
 from skiagraph.files import write_json
@@ -99,10 +101,13 @@ def _steps(images: np.ndarray, heats: np.ndarray, args: argparse.Namespace) -> d
     with tempfile.TemporaryDirectory() as folder:
         path = train(recipe, AffinityTask(recipe, *stacks), folder)
         network = AffinityNet.from_pretrained(path, use_safetensors=True).eval()
-    made: dict[str, list[np.ndarray]] = {name: [] for name in ("raw threshold", "+ CRF", "affinity walk", "full")}
+    names = ("dark areas, no model", "raw threshold", "+ CRF", "affinity walk", "full")
+    made: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for image, heat in zip(track(images, "masks", transient=True), heats, strict=True):
         with torch.no_grad():
             features = network(to_model_range(torch.from_numpy(image)[None, None]))[0]
+        dark = threshold_lungs(image / 255)
+        made["dark areas, no model"].append(np.zeros(image.shape, bool) if dark is None else dark[0] | dark[1])
         made["raw threshold"].append(heat > middle)
         made["+ CRF"].append(threshold_masks(heat, image, settings)[middle])
         made["affinity walk"].append(label_map(walk_heats(heat[None], features), settings.background) > 0)
