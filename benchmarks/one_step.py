@@ -1,7 +1,7 @@
 """Is one step enough, and what makes it work? The tables of SynDiff's segmenter (arXiv 2507.15361), one command each.
 
     python benchmarks/one_step.py speed --data DIR -o out/one-step      # (a) 1, 10, 50, 100 steps of one model
-    python benchmarks/one_step.py peers --data DIR -o out/one-step      # (b) beside MONAI's U-Net, same data and time
+    python benchmarks/one_step.py peers --data DIR -o out/one-step      # (b) beside others, same data and time
     python benchmarks/one_step.py ablations --data DIR -o out/one-step  # (e) encoder, loss, timestep
 
 Every model is trained for the same wall time on the machine at hand (`--minutes`) and tested, once, after its last
@@ -9,8 +9,8 @@ step. Trained models are kept in `-o DIR/cells` and shared by the tables; an int
 Times are of one picture alone, everything from image to label map included. Intervals resample patients (sequences of
 CVC-ClinicDB), not pictures. On a busy machine equal minutes are not equal work: run it alone.
 
-With the defaults, `speed` takes 30 minutes of training and about 10 of testing, `peers` 30 more, `ablations` eight more
-models or 4 hours, for each seed.
+With the defaults, `speed` takes 30 minutes of training and about 20 of testing, `peers` an hour more, `ablations` seven
+more models or 3.5 hours, for each seed. `speed --model lung-segmenter-latent` tests what ships instead.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ import torch
 from rich.progress import track
 from torch import Tensor, nn
 
+import nnunet
 from machine import machine
 from skiagraph.data.datasets import load_records
 from skiagraph.data.masks import LUNG_SIDES
@@ -43,7 +44,10 @@ from skiagraph.training.tasks.segmenter import SegmenterTask, read_masks, splits
 SIZE = 256
 STEPS = (1, 10, 50, 100)
 TIMESTEPS = (25, 50, 100, 200, 999)
-POLYPS = ("cvc_clinicdb", "cvc_clinicdb_by_frame")
+LUNGS, POLYPS = "kermany_pneumonia", ("cvc_clinicdb", "cvc_clinicdb_by_frame")
+TESTS = {LUNGS: {"children, same source": LUNGS, "adults, elsewhere": "covid_chestxray_ccby"}}
+"""What a data set's models are tested on, where it is more than its own test split."""
+
 METRICS = {"dice": dice, "iou": iou, "hd95": hd95}
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 TRIED = 8
@@ -70,11 +74,15 @@ class Bench:
         self.classes = ["polyp"] if args.dataset in POLYPS else list(LUNG_SIDES)
         recipe = self.latent(0)
         self.train, self.val = splits_of(recipe)
-        records, labels = read_masks(load_records([args.dataset], args.data, splits=["test"]), recipe)
-        chosen = np.linspace(0, len(records) - 1, min(args.cases, len(records))).round().astype(int)
+        names = TESTS.get(args.dataset, {args.dataset: args.dataset})
+        self.tests = {name: self._cases(dataset, recipe) for name, dataset in names.items()}
+
+    def _cases(self, dataset: str, recipe: LatentSegmenterRecipe) -> Cases:
+        records, labels = read_masks(load_records([dataset], self.args.data, splits=["test"]), recipe)
+        chosen = np.linspace(0, len(records) - 1, min(self.args.cases, len(records))).round().astype(int)
         records = [records[i] for i in chosen]
         images = load_images(records, SIZE, recipe.data.fit, recipe.in_channels)
-        self.test = Cases(images, labels[chosen, 0].numpy(), [r.patient for r in records])
+        return Cases(images, labels[chosen, 0].numpy(), [r.patient for r in records])
 
     def latent(self, seed: int, **changes: Any) -> LatentSegmenterRecipe:
         """The latent segmenter's recipe; its noise prediction wants full precision."""
@@ -86,6 +94,13 @@ class Bench:
     def unet(self, seed: int) -> SegmenterRecipe:
         """MONAI's U-Net, as the shipped lung segmenter is trained, at the latent segmenter's size."""
         return SegmenterRecipe(task="segmenter", **self._common(seed, "bf16", learning_rate=2e-3, ema_decay=0.995))
+
+    def nnunet(self, seed: int) -> nn.Module:
+        """A U-Net trained as nnU-Net trains, unless it is there already; mirrored only where no side has a name."""
+        return nnunet.trained(
+            self.train, len(self.classes) + 1, mirror=len(self.classes) == 1, minutes=self.args.minutes, seed=seed,
+            folder=self.cell("nnunet", seed),
+        )  # fmt: skip
 
     def _common(self, seed: int, precision: str, **optim: float) -> dict[str, Any]:
         args = self.args
@@ -101,7 +116,7 @@ class Bench:
 
     def trained(self, name: str, recipe: AnyRecipe) -> nn.Module:
         """The cell's model, trained for the given minutes unless it is there already."""
-        folder = self.args.output / "cells" / f"{self.args.dataset}-{name}-{recipe.seed}"
+        folder = self.cell(name, recipe.seed)
         if not (folder / "model").is_dir():
             kind = SegmenterTask if isinstance(recipe, SegmenterRecipe) else LatentSegmenterTask
             budget = folder / "steps.json"
@@ -116,22 +131,30 @@ class Bench:
             train(recipe, kind(recipe, self.train, self.val), folder)
         return load_component(folder / "model").to(DEVICE).eval()
 
-    def row(self, name: str, models: list[nn.Module], predict: Predict) -> dict[str, Any]:
-        """A table's row: measures over the test cases, and seconds of one picture; means over the seeds' models."""
+    def cell(self, name: str, seed: int) -> Path:
+        return self.args.output / "cells" / f"{self.args.dataset}-{name}-{seed}"
+
+    def rows(self, name: str, models: list[nn.Module], predict: Predict) -> Iterator[dict[str, Any]]:
+        """A table's rows, one for every test set."""
+        for tested_on, cases in self.tests.items():
+            yield {"name": name, "tested_on": tested_on, **self._row(name, cases, models, predict)}
+
+    def _row(self, name: str, cases: Cases, models: list[nn.Module], predict: Predict) -> dict[str, Any]:
+        """Measures over the cases, and seconds of one picture; means over the seeds' models."""
         values: dict[str, list] = {metric: [] for metric in METRICS}
         seconds = []
         for model in models:
-            for picture in self.test.images[:3].split(1):  # what is made once is not timed
+            for picture in cases.images[:3].split(1):  # what is made once is not timed
                 predict(model, to_model_range(picture).to(DEVICE))
             found = []
-            for picture in track(self.test.images.split(1), name, transient=True):
+            for picture in track(cases.images.split(1), name, transient=True):
                 started = time.perf_counter()
                 found.append(predict(model, to_model_range(picture).to(DEVICE))[0].cpu().numpy())
                 seconds.append(time.perf_counter() - started)
-            for metric, per_image in score(np.stack(found), self.test.labels, len(self.classes)).items():
+            for metric, per_image in score(np.stack(found), cases.labels, len(self.classes)).items():
                 values[metric].append(per_image)
-        measures = {m: with_interval(np.mean(v, axis=0), self.test.patients) for m, v in values.items()}
-        row = {"name": name, "n": len(self.test.patients), "patients": len(set(self.test.patients)), **measures}
+        measures = {m: with_interval(np.mean(v, axis=0), cases.patients) for m, v in values.items()}
+        row = {"n": len(cases.patients), "patients": len(set(cases.patients)), **measures}
         row["milliseconds"] = 1000 * float(np.median(seconds))
         row["parameters"] = sum(p.numel() for p in models[0].parameters())
         print(f"{name:24s} {row['milliseconds']:8.1f} ms ", *measures_of(row), sep="  ", flush=True)
@@ -143,15 +166,18 @@ class Bench:
 
 def speed(bench: Bench) -> Iterator[dict[str, Any]]:
     """(a) One model, from one step to a hundred."""
-    models = bench.models("base", bench.latent)
+    ready = bench.args.model
+    models = [load_component(ready).to(DEVICE).eval()] if ready else bench.models("base", bench.latent)
     for steps in STEPS:
-        yield bench.row(f"{steps} step(s)", models, lambda m, x, s=steps: m.segment(x, steps=s))
+        yield from bench.rows(f"{steps} step(s)", models, lambda m, x, s=steps: m.segment(x, steps=s))
 
 
 def peers(bench: Bench) -> Iterator[dict[str, Any]]:
-    """(b) The latent segmenter and MONAI's U-Net after equal training time."""
-    yield bench.row("latent, one step", bench.models("base", bench.latent), lambda m, x: m.segment(x))
-    yield bench.row("MONAI U-Net", bench.models("unet", bench.unet), lambda m, x: m.segment(x))
+    """(b) The latent segmenter, MONAI's U-Net and a U-Net trained as nnU-Net trains, after equal training time."""
+    yield from bench.rows("latent, one step", bench.models("base", bench.latent), lambda m, x: m.segment(x))
+    yield from bench.rows("MONAI U-Net", bench.models("unet", bench.unet), lambda m, x: m.segment(x))
+    models = [bench.nnunet(seed) for seed in range(bench.args.seeds)]
+    yield from bench.rows("nnU-Net style", models, lambda m, x: m.segment(x))
 
 
 def ablations(bench: Bench) -> Iterator[dict[str, Any]]:
@@ -164,12 +190,13 @@ def ablations(bench: Bench) -> Iterator[dict[str, Any]]:
     }
     for name, change in changes.items():
         models = bench.models(name, lambda seed, c=change: bench.latent(seed, **c))
-        yield bench.row(name, models, lambda m, x: m.segment(x))
+        yield from bench.rows(name, models, lambda m, x: m.segment(x))
     paper: dict[str, Any] = {"prediction_type": "epsilon", "one_step_share": 0.0}
     for name, change in {"paper": paper, "paper-noise-loss": {**paper, "latent_weight": 0.0}}.items():
         models = bench.models(name, lambda seed, c=change: bench.latent(seed, **c))
         for t in TIMESTEPS:
-            yield bench.row(f"{name}, t = {t}", models, lambda m, x, t=t: m.scores(x, timestep=t).argmax(dim=1))
+            yield from bench.rows(f"{name}, t = {t}", models, lambda m, x, t=t: m.scores(x, timestep=t).argmax(dim=1))
+        yield from bench.rows(f"{name}, 10 steps", models, lambda m, x: m.segment(x, steps=10))
 
 
 TABLES = {"speed": speed, "peers": peers, "ablations": ablations}
@@ -219,11 +246,11 @@ def measures_of(row: dict[str, Any]) -> list[str]:
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
-    """The table, times also as multiples of the first row's."""
-    lines = ["| what | ms | times the first | Dice | IoU | HD95 (px) |", "| --- " * 6 + "|"]
+    """The table, times as multiples of the first row's."""
+    lines = ["| what | tested on | n | time over the first's | Dice | IoU | HD95 (px) |", "| --- " * 7 + "|"]
     for row in rows:
         ratio = row["milliseconds"] / rows[0]["milliseconds"]
-        cells = [row["name"], f"{row['milliseconds']:.1f}", f"{ratio:.1f}", *measures_of(row)]
+        cells = [row["name"], row["tested_on"], str(row["n"]), f"{ratio:.2f}", *measures_of(row)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -236,7 +263,8 @@ def main() -> None:
     rows = list(TABLES[args.table](Bench(args)))
     settings = {k: str(v) for k, v in vars(args).items()}
     write_json(args.output / f"{args.table}.json", {"settings": settings, "machine": machine(), "rows": rows})
-    about = f"{rows[0]['n']} pictures of {rows[0]['patients']} patients or sequences of {args.dataset}; {machine()}"
+    tested = {row["tested_on"]: f"{row['n']} pictures of {row['patients']} patients or sequences" for row in rows}
+    about = f"{'; '.join(f'{name}: {cases}' for name, cases in tested.items())}; {machine()}"
     (args.output / f"{args.table}.md").write_text(f"{about}\n\n{markdown(rows)}", encoding="utf-8")
 
 
@@ -245,9 +273,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("table", choices=list(TABLES))
     parser.add_argument("--data", help="folder of the dataset folders; default $SKIAGRAPH_DATA")
     parser.add_argument("-o", "--output", type=Path, default=Path("out/one-step"))
-    parser.add_argument("--dataset", default="kermany_pneumonia", choices=["kermany_pneumonia", *POLYPS])
+    parser.add_argument("--dataset", default=LUNGS, choices=[LUNGS, *POLYPS])
     parser.add_argument("--minutes", type=float, default=30, help="training time of each model")
-    parser.add_argument("--cases", type=int, default=100, help="test pictures, evenly chosen")
+    parser.add_argument("--model", help="speed: test this latent segmenter, a shipped name or a folder, and train none")
+    parser.add_argument("--cases", type=int, default=100, help="test pictures of each test set, evenly chosen")
     parser.add_argument("--limit", type=int, help="use only so many training images")
     parser.add_argument("--seeds", type=int, default=1, help="models of each kind; a row is their mean")
     return parser.parse_args()
