@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from rich.progress import Progress
 
 from skiagraph.data.datasets import Record, load_records, masked, read_folder, write_folder
 from skiagraph.data.images import SYNTHETIC_TEXT, read_picture, write_png
@@ -26,6 +25,7 @@ from skiagraph.errors import DataError, ModelError, SkiagraphError
 from skiagraph.files import atomic_path, sha256
 from skiagraph.models.registry import DEFAULT_MODEL, load_component, model_folder
 from skiagraph.pipelines.inpaint import InpaintSettings, Painter, inpaint, load_painter
+from skiagraph.progress import progress
 
 JUDGE = "lung-segmenter"
 """Judge of grey images where none is named."""
@@ -93,8 +93,8 @@ def augment(config: AugmentConfig, output: Path, *, quiet: bool = False) -> dict
     painter = load_painter(config.model, dtype=getattr(torch, config.dtype), device=config.device)
     gate = _gate(config, records)
     rows: list[dict[str, Any]] = []
-    with Progress(disable=quiet, transient=True) as progress:
-        task = progress.add_task("painting", total=wanted)
+    before = sum(row["dropped"] is None for row in done.values())
+    with progress("painting", wanted, done=before, quiet=quiet) as update:
         for name, record, prompt, seed in _tries(config, records, wanted):
             row = done.get(name)
             if row is None:
@@ -103,7 +103,7 @@ def augment(config: AugmentConfig, output: Path, *, quiet: bool = False) -> dict
                 save_manifest(output, manifest)
             rows.append(row)
             kept = [r for r in rows if r["dropped"] is None]
-            progress.update(task, completed=len(kept))
+            update(len(kept))
             if len(kept) == wanted:
                 break
     manifest["images"] = rows

@@ -11,7 +11,6 @@ from typing import Any
 
 import diffusers
 import torch
-from rich.progress import Progress
 
 from skiagraph.data.images import SYNTHETIC_TEXT, read_radiograph, write_png
 from skiagraph.engine.contact_sheet import write_contact_sheet
@@ -20,6 +19,7 @@ from skiagraph.errors import ModelError, ReportError
 from skiagraph.files import sha256
 from skiagraph.models.registry import DEFAULT_MODEL, model_folder
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
+from skiagraph.progress import progress
 
 SHEET_NAME = "contact-sheet.png"
 SHEET_LIMIT = 24
@@ -77,8 +77,7 @@ def generate(config: GenerateConfig, output: Path, *, quiet: bool = False) -> di
     todo = [item for item in _items(config) if item.name not in done]
     manifest["images"] = intact
     save_manifest(output, manifest)
-    with Progress(disable=quiet, transient=True) as progress:
-        task = progress.add_task("generating", total=len(done) + len(todo), completed=len(done))
+    with progress("generating", len(done) + len(todo), done=len(done), quiet=quiet) as update:
         for batch in batches(todo, config.batch_size):
             result = pipeline(
                 [item.report for item in batch],
@@ -98,7 +97,7 @@ def generate(config: GenerateConfig, output: Path, *, quiet: bool = False) -> di
                 write_png(path, image, text={**SYNTHETIC_TEXT, "Prompt": row["prompt"], "Seed": str(item.seed)})
                 manifest["images"].append({**row, "prompt_truncated": cut, "sha256": sha256(path)})
             save_manifest(output, manifest)
-            progress.advance(task, len(batch))
+            update(len(manifest["images"]))
     manifest["images"].sort(key=lambda row: row["file"])
     save_manifest(output, manifest)
     _write_sheet(output, manifest["images"][:SHEET_LIMIT])

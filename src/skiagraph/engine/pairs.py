@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from rich.progress import Progress
 from torch import Tensor
 
 from skiagraph.data.datasets import write_folder
@@ -29,6 +28,7 @@ from skiagraph.models.affinity_net import AffinityNet
 from skiagraph.models.registry import DEFAULT_MODEL, load_component, model_folder
 from skiagraph.pipelines.pairs import sample_with_maps
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
+from skiagraph.progress import progress
 from skiagraph.training.images import to_model_range
 from skiagraph.training.loop import train
 from skiagraph.training.recipe import AffinityRecipe, DataConfig, OptimConfig, SegmenterRecipe
@@ -236,8 +236,10 @@ class _Job:
         save_manifest(self.output, self.manifest)
 
     def _track(self, title: str, items: Sequence[Any]) -> Iterator[Any]:
-        with Progress(disable=self.quiet, transient=True) as progress:
-            yield from progress.track(items, description=title)
+        with progress(title, len(items), quiet=self.quiet) as update:
+            for count, item in enumerate(items, start=1):
+                yield item
+                update(count)
 
     def _map(self, name: str, cls: str) -> Path:
         return self.output / "maps" / f"{name}-{cls.replace(' ', '-')}.png"

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import Progress
 from torch import Tensor
 
 from skiagraph.data.images import read_planes, square, unsquare, write_png
@@ -24,6 +23,7 @@ from skiagraph.files import sha256
 from skiagraph.models.latent_segmenter import LatentSegmenter, vote_entropy
 from skiagraph.models.registry import DEFAULT_SEGMENTER, load_component, model_folder
 from skiagraph.models.segmenter import Segmenter
+from skiagraph.progress import progress
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".dcm", ".dicom", "")
 """Of the files of a folder that are tried; archives store DICOM without one, or as a UID."""
@@ -89,8 +89,8 @@ def segment(config: SegmentConfig, output: Path, *, quiet: bool = False) -> dict
     rows = {row["source"]: row for row in (*manifest["images"], *journal.rows) if _is_intact(output, row)}
     todo = [item for item in items if str(item.source) not in rows]
     failed: list[dict[str, str]] = []
-    with Progress(disable=quiet, transient=True) as progress:
-        task = progress.add_task("segmenting", total=len(items), completed=len(items) - len(todo))
+    before = len(items) - len(todo)
+    with progress("segmenting", len(items), done=before, quiet=quiet) as update:
         for part in batches(todo, config.batch_size):
             for item, answer in _answers(model, part, config, failed):
                 try:
@@ -100,7 +100,7 @@ def segment(config: SegmentConfig, output: Path, *, quiet: bool = False) -> dict
                     continue
                 journal.append(row)
                 rows[row["source"]] = row
-            progress.advance(task, len(part))
+            update(len(rows) + len(failed))
     manifest["images"] = sorted(rows.values(), key=lambda row: row["mask"])
     manifest["failed"] = failed
     save_manifest(output, manifest)

@@ -19,15 +19,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from diffusers.training_utils import EMAModel
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor, nn
@@ -35,6 +26,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from skiagraph.errors import RecipeError
 from skiagraph.files import atomic_path
+from skiagraph.progress import progress
 from skiagraph.training.recipe import OptimConfig, Recipe
 
 SEED_STRIDE = 1_000_003
@@ -89,16 +81,16 @@ def train(recipe: Recipe, task: Task, output: str | Path, *, quiet: bool = False
     state = TrainState(recipe, model, make_optimizer(model, optim), make_ema(model, optim))
     state.restore(output / "checkpoint", accelerator.device)
     model, optimizer = accelerator.prepare(model, state.optimizer)
-    console = Console(quiet=quiet or not accelerator.is_main_process)
+    quiet = quiet or not accelerator.is_main_process
     with (
         _plain_attention(accelerator.device),
         _stop_requests() as stop,
-        _progress(console, optim.steps, state.step) as progress,
+        progress("training", optim.steps, done=state.step, quiet=quiet) as update,
     ):
         last_save = time.monotonic()
         while state.step < optim.steps:
             parts = _optimise_once(recipe, task, model, optimizer, accelerator, state)
-            progress(state.step, parts)
+            update(state.step, f"loss {parts['loss']:.4f}")
             finished = state.step == optim.steps
             if state.step % optim.log_every == 0 or finished:
                 _log(output, accelerator, state.step, parts)
@@ -309,24 +301,3 @@ def _stop_requests() -> Iterator[_StopFlag]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def _progress(console: Console, total: int, done: int) -> Iterator[Any]:
-    """A bar on a terminal; else a line every half minute, with the time left."""
-    columns = (
-        TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-        TextColumn("loss {task.fields[loss]:.4f}"),
-    )  # fmt: skip
-    started, last_line = time.monotonic(), [time.monotonic()]
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task_id = bar.add_task("training", total=total, completed=done, loss=float("nan"))
-
-        def update(step: int, parts: dict[str, float]) -> None:
-            bar.update(task_id, completed=step, loss=parts["loss"])
-            if not console.is_terminal and time.monotonic() - last_line[0] > 30:
-                last_line[0] = time.monotonic()
-                left = (time.monotonic() - started) / (step - done) * (total - step)
-                console.print(f"step {step}/{total}, loss {parts['loss']:.4f}, about {left / 60:.1f} min left")
-
-        yield update
