@@ -7,7 +7,7 @@ Draws real training cases, paints inside their masks (`skiagraph augment`), then
 and tests them on patients never seen. Beside each row stands how far the mixed training set lies from held-out real
 images: as many of it as there are real cases, drawn at random, so that n is equal throughout.
 
-Paintings, trained segmenters and their scores are kept in the output folder; the same command goes on where it stopped.
+Paintings and trained segmenters are kept in the output folder; the same command goes on where it stopped.
 Intervals are bootstraps over test patients of the mean over seeds; `gain` is the paired difference to the first row.
 Nothing is chosen on the test split: the number of steps is fixed and no weights are picked by score.
 """
@@ -18,12 +18,13 @@ import argparse
 import json
 import random
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from held_out import POLYPS, REAL, test_sets
 from machine import machine
 from skiagraph.data.datasets import Record, load_records, masked, read_folder, write_folder
 from skiagraph.engine.augment import AugmentConfig, augment, masked_records, read_prompts
@@ -40,32 +41,43 @@ from skiagraph.training.tasks.segmenter import Pairs, SegmenterTask, label_maps,
 SIDE = 256
 """Side in pixels at which features are taken."""
 
-COLOUR = ("cvc_clinicdb", "cvc_clinicdb_by_frame")
-"""Data sets that are not grey."""
+
+class Cases(NamedTuple):
+    """Records of a test set, and their images and masks."""
+
+    records: list[Record]
+    pairs: Pairs
 
 
 def main() -> None:
-    """Paint, train and test every cell that is missing, print the table and write results.json and results.md."""
+    """Paint and train what is missing, test all of it, print the table and write results.json and results.md."""
     args = _arguments()
     _check_settings(args)
     real = _drawn(args)
     synthetic = _painted(args, len(real))
-    held_out = masked(load_records([args.dataset], args.data, splits=["test"]))
-    held_out = held_out[: args.test]
-    if not held_out:
-        raise DataError(f"{args.dataset} has no test image with a mask")
-    rows = []
+    tests = {name: _cases(dataset, args) for name, dataset in test_sets(args.dataset).items()}
+    rows: list[dict] = []
+    first: dict[str, dict[str, np.ndarray]] = {}
     for count in args.synthetic:
         records = real + synthetic[:count]
         if len(records) < len(real) + count:
             print(f"only {len(synthetic)} synthetic images passed the gate; the row of {count} is left out")
             continue
-        cells = [_cell(args, records, held_out, count, seed) for seed in range(args.seeds)]
-        rows.append({"synthetic": count, "real": len(real), **_scores(cells, held_out, rows)})
-        rows[-1] |= _shift(records, held_out, len(real), args)
-        rows[-1]["cells"] = cells
-        print(_line(rows[-1]), flush=True)
-    _write(args, rows, len(held_out))
+        models = [_segmenter(args, records, count, seed) for seed in range(args.seeds)]
+        for name, cases in tests.items():
+            values = _values(models, cases)
+            about = {"real": len(real), "synthetic": count, "tested_on": name, "n": len(cases.records)}
+            about |= _scores(values, first.setdefault(name, values))
+            rows.append(about | _shift(records, cases.records, len(real), args))
+            print(_line(rows[-1]), flush=True)
+    _write(args, rows)
+
+
+def _cases(dataset: str, args: argparse.Namespace) -> Cases:
+    records = masked(load_records([dataset], args.data, splits=["test"]))[: args.test]
+    if not records:
+        raise DataError(f"{dataset} has no test image with a mask")
+    return Cases(records, load_pairs(records, _recipe(args, 0, args.size)))
 
 
 def _drawn(args: argparse.Namespace) -> list[Record]:
@@ -97,22 +109,15 @@ def _painted(args: argparse.Namespace, real: int) -> list[Record]:
     return read_folder(args.output / "augmented")
 
 
-def _cell(args: argparse.Namespace, records: list[Record], held_out: list[Record], count: int, seed: int) -> dict:
-    """Dice and IoU of every held-out image by one segmenter, trained unless its scores are there already."""
-    path = args.output / "cells" / f"{count}-{seed}.json"
-    if path.is_file():
-        return json.loads(path.read_text(encoding="utf-8"))
-    recipe = _recipe(args, seed, args.size)
-    pairs = load_pairs(records, recipe)
-    torch.manual_seed(seed)
-    model = load_component(train(recipe, SegmenterTask(recipe, pairs, pairs), path.with_suffix(""))).eval()
-    found, true = _predicted(model, load_pairs(held_out, recipe))
-    scores = {
-        "dice": dice(found, true).details["values"], "iou": iou(found, true).details["values"],
-        "keys": [r.key for r in held_out],
-    }  # fmt: skip
-    write_json(path, scores)
-    return scores
+def _segmenter(args: argparse.Namespace, records: list[Record], count: int, seed: int) -> torch.nn.Module:
+    """A segmenter of these records, trained unless it is there already."""
+    folder = args.output / "cells" / f"{count}-{seed}"
+    if not (folder / "model").is_dir():
+        recipe = _recipe(args, seed, args.size)
+        pairs = load_pairs(records, recipe)
+        torch.manual_seed(seed)
+        train(recipe, SegmenterTask(recipe, pairs, pairs), folder)
+    return load_component(folder / "model").eval()
 
 
 def _recipe(args: argparse.Namespace, seed: int, side: int) -> SegmenterRecipe:
@@ -122,34 +127,33 @@ def _recipe(args: argparse.Namespace, seed: int, side: int) -> SegmenterRecipe:
     )  # fmt: skip
     return SegmenterRecipe(
         task="segmenter", seed=seed, data=DataConfig(datasets=[], image_size=side), optim=optim, classes=["object"],
-        in_channels=3 if args.dataset in COLOUR else 1,
+        in_channels=3 if args.dataset in POLYPS else 1,
     )  # fmt: skip
 
 
-def _predicted(model: torch.nn.Module, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
-    images, masks = pairs
-    return label_maps(model, images).numpy() > 0, masks[:, 0].numpy() > 0
+def _values(models: list[torch.nn.Module], cases: Cases) -> dict[str, np.ndarray]:
+    """Dice and IoU (seeds, patients), a mean over each patient's images."""
+    images, masks = cases.pairs
+    true = masks[:, 0].numpy() > 0
+    _, patient = np.unique([r.patient for r in cases.records], return_inverse=True)
+    values = {"dice": [], "iou": []}
+    for model in models:
+        found = label_maps(model, images).numpy() > 0
+        for name, metric in (("dice", dice), ("iou", iou)):
+            per_image = metric(found, true).details["values"]
+            values[name].append(np.bincount(patient, per_image) / np.bincount(patient))
+    return {name: np.stack(rows) for name, rows in values.items()}
 
 
-def _scores(cells: list[dict], held_out: Sequence[Record], before: list[dict]) -> dict[str, float | list[float]]:
+def _scores(values: dict[str, np.ndarray], first: dict[str, np.ndarray]) -> dict[str, float | list[float]]:
     """Means over seeds and patients with their intervals, and the gain over the first row."""
     row: dict[str, float | list[float]] = {}
-    for metric in ("dice", "iou"):
-        values = _by_patient(cells, metric, held_out)
-        row[metric] = float(values.mean())
-        row[f"{metric}_interval"] = list(bootstrap(np.mean, values))
-        row[f"{metric}_by_seed"] = [float(_by_patient([cell], metric, held_out).mean()) for cell in cells]
-        if before:
-            gain = values - _by_patient(before[0]["cells"], metric, held_out)
-            row[f"{metric}_gain"] = float(gain.mean())
-            row[f"{metric}_gain_interval"] = list(bootstrap(np.mean, gain))
+    for name, by_seed in values.items():
+        per_patient, gain = by_seed.mean(axis=0), (by_seed - first[name]).mean(axis=0)
+        row[name], row[f"{name}_interval"] = float(per_patient.mean()), list(bootstrap(np.mean, per_patient))
+        row[f"{name}_by_seed"] = by_seed.mean(axis=1).tolist()
+        row[f"{name}_gain"], row[f"{name}_gain_interval"] = float(gain.mean()), list(bootstrap(np.mean, gain))
     return row
-
-
-def _by_patient(cells: list[dict], metric: str, held_out: Sequence[Record]) -> np.ndarray:
-    per_image = np.mean([cell[metric] for cell in cells], axis=0)
-    patients = np.array([r.patient for r in held_out])
-    return np.array([per_image[patients == p].mean() for p in sorted(set(patients))])
 
 
 def _shift(records: list[Record], held_out: list[Record], n: int, args: argparse.Namespace) -> dict:
@@ -172,24 +176,24 @@ def _features(records: list[Record], recipe: SegmenterRecipe) -> np.ndarray:
 def _line(row: dict) -> str:
     """A row of the Markdown table."""
 
-    def score(name: str) -> str:
+    def score(name: str, form: str = ".4f") -> str:
         low, high = row[f"{name}_interval"]
-        return f"{row[name]:.4f} ({low:.4f} to {high:.4f})"
+        return f"{row[name]:{form}} ({low:{form}} to {high:{form}})"
 
-    gain = "" if "dice_gain" not in row else f"{row['dice_gain']:+.4f} ({row['dice_gain_interval'][0]:+.4f} to "
-    gain += "" if not gain else f"{row['dice_gain_interval'][1]:+.4f})"
-    distances = f"{row['frechet']['value']:.3f} | {row['kernel']['value']:.4f}"
-    return f"| {row['real']} + {row['synthetic']} | {score('dice')} | {gain} | {score('iou')} | {distances} |"
+    cells = [f"{row['real']} + {row['synthetic']}", row["tested_on"], str(row["n"]), score("dice")]
+    cells += [score("dice_gain", "+.4f") if row["synthetic"] else "", score("iou")]
+    return f"| {' | '.join(cells)} | {row['frechet']['value']:.3f} | {row['kernel']['value']:.4f} |"
 
 
-def _write(args: argparse.Namespace, rows: list[dict], cases: int) -> None:
+def _write(args: argparse.Namespace, rows: list[dict]) -> None:
     settings = {k: str(v) for k, v in vars(args).items()}
-    write_json(args.output / "results.json", {"settings": settings, "machine": machine(), "n": cases, "rows": rows})
+    write_json(args.output / "results.json", {"settings": settings, "machine": machine(), "rows": rows})
+    distances = f"Frechet distance [{EXTRACTOR}] | kernel distance"
     table = [
-        f"{cases} test images, {args.seeds} seeds of {args.steps} steps; {machine()['processor']}.",
+        f"{args.seeds} seeds of {args.steps} steps; {machine()['processor']}.",
         "",
-        f"| real + synthetic | Dice | gain | IoU | Frechet distance [{EXTRACTOR}] | kernel distance |",
-        "| --- | --- | --- | --- | --- | --- |",
+        f"| real + synthetic | tested on | n | Dice | gain | IoU | {distances} |",
+        "| --- " * 8 + "|",
         *map(_line, rows),
     ]
     with atomic_path(args.output / "results.md") as temporary:
@@ -208,7 +212,7 @@ def _check_settings(args: argparse.Namespace) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="folder of the dataset folders; default $SKIAGRAPH_DATA")
-    parser.add_argument("--dataset", default="kermany_pneumonia")
+    parser.add_argument("--dataset", default=REAL)
     parser.add_argument("--prompts", type=Path, default=Path("examples/inpaint-cxr.csv"))
     parser.add_argument("-o", "--output", type=Path, default=Path("out/augmentation"))
     parser.add_argument("--model", default=DEFAULT_MODEL, help="paints; name or folder")

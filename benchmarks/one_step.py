@@ -29,6 +29,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 import nnunet
+from held_out import POLYPS, REAL, test_sets
 from machine import machine
 from skiagraph.data.datasets import load_records
 from skiagraph.data.masks import LUNG_SIDES
@@ -44,10 +45,6 @@ from skiagraph.training.tasks.segmenter import SegmenterTask, read_masks, splits
 SIZE = 256
 STEPS = (1, 10, 50, 100)
 TIMESTEPS = (25, 50, 100, 200, 999)
-LUNGS, POLYPS = "kermany_pneumonia", ("cvc_clinicdb", "cvc_clinicdb_by_frame")
-TESTS = {LUNGS: {"children, same source": LUNGS, "adults, elsewhere": "covid_chestxray_ccby"}}
-"""What a data set's models are tested on, where it is more than its own test split."""
-
 METRICS = {"dice": dice, "iou": iou, "hd95": hd95}
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 TRIED = 8
@@ -74,8 +71,7 @@ class Bench:
         self.classes = ["polyp"] if args.dataset in POLYPS else list(LUNG_SIDES)
         recipe = self.latent(0)
         self.train, self.val = splits_of(recipe)
-        names = TESTS.get(args.dataset, {args.dataset: args.dataset})
-        self.tests = {name: self._cases(dataset, recipe) for name, dataset in names.items()}
+        self.tests = {name: self._cases(dataset, recipe) for name, dataset in test_sets(args.dataset).items()}
 
     def _cases(self, dataset: str, recipe: LatentSegmenterRecipe) -> Cases:
         records, labels = read_masks(load_records([dataset], self.args.data, splits=["test"]), recipe)
@@ -273,7 +269,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("table", choices=list(TABLES))
     parser.add_argument("--data", help="folder of the dataset folders; default $SKIAGRAPH_DATA")
     parser.add_argument("-o", "--output", type=Path, default=Path("out/one-step"))
-    parser.add_argument("--dataset", default=LUNGS, choices=[LUNGS, *POLYPS])
+    parser.add_argument("--dataset", default=REAL, choices=[REAL, *POLYPS])
     parser.add_argument("--minutes", type=float, default=30, help="training time of each model")
     parser.add_argument("--model", help="speed: test this latent segmenter, a shipped name or a folder, and train none")
     parser.add_argument("--cases", type=int, default=100, help="test pictures of each test set, evenly chosen")

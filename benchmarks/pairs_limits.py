@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from held_out import REAL
 from machine import machine
-from pairs_table import LEARNING_RATES, REAL, SCORES, pixel_counts, segmenter_recipe, trained
+from pairs_table import LEARNING_RATES, SCORES, pixel_counts, segmenter_recipe, trained
 from skiagraph.data.datasets import load_records, read_folder
 from skiagraph.engine.pairs import FOLDS
 from skiagraph.evaluation import bootstrap

@@ -28,6 +28,7 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
+from held_out import LUNGS, REAL
 from machine import machine
 from skiagraph.data.datasets import load_records, read_folder
 from skiagraph.engine.manifest import open_manifest, save_manifest
@@ -38,8 +39,6 @@ from skiagraph.training.loop import train
 from skiagraph.training.recipe import DataConfig, OptimConfig, SegmenterRecipe
 from skiagraph.training.tasks.segmenter import Pairs, SegmenterTask, label_maps, load_pairs
 
-REAL = "kermany_pneumonia"
-TESTS = {"children, same source": "kermany_pneumonia", "adults, elsewhere": "covid_chestxray_ccby"}
 LEARNING_RATES = {"unet": 2e-3, "unetr": 5e-4}
 """A transformer's is lower, as is usual."""
 
@@ -54,7 +53,7 @@ def main() -> None:
     """Train and test what is missing, print the table and write results.json and table.md."""
     args = _arguments()
     recipe = segmenter_recipe(args, seed=0)
-    tests = {name: load_pairs(load_records([key], args.data, splits=["test"]), recipe) for name, key in TESTS.items()}
+    tests = {name: load_pairs(load_records([key], args.data, splits=["test"]), recipe) for name, key in LUNGS.items()}
     rows, settings = [], {k: str(v) for k, v in vars(args).items() if k not in ("output", "seeds", "real", "relabel")}
     manifest = open_manifest(args.output, "pairs-table", settings)
     save_manifest(args.output, manifest)

@@ -1,0 +1,15 @@
+"""What segmenters are tested on: patients never seen, of the same source and, for lungs, of another hospital."""
+
+from __future__ import annotations
+
+REAL = "kermany_pneumonia"
+LUNGS = {"children, same source": REAL, "adults, elsewhere": "covid_chestxray_ccby"}
+"""Data sets whose test split is used, by the name a table gives them."""
+
+POLYPS = ("cvc_clinicdb", "cvc_clinicdb_by_frame")
+"""Data sets in colour: split by sequence, and by frame as published."""
+
+
+def test_sets(dataset: str) -> dict[str, str]:
+    """Test sets of what is trained on `dataset`, by a table's name for them."""
+    return LUNGS if dataset == REAL else {dataset: dataset}
