@@ -10,7 +10,8 @@ Times are of one picture alone, everything from image to label map included. Int
 CVC-ClinicDB), not pictures. On a busy machine equal minutes are not equal work: run it alone.
 
 With the defaults, `speed` takes 30 minutes of training and about 20 of testing, `peers` an hour more, `ablations` seven
-more models or 3.5 hours, for each seed. `speed --model lung-segmenter-latent` tests what ships instead.
+more models or 3.5 hours, for each seed. `speed --model lung-segmenter-latent` and `peers --model lung-segmenter-latent
+lung-segmenter` test what ships instead.
 """
 
 from __future__ import annotations
@@ -156,20 +157,27 @@ class Bench:
         print(f"{name:24s} {row['milliseconds']:8.1f} ms ", *measures_of(row), sep="  ", flush=True)
         return row
 
+    def ready(self) -> list[nn.Module]:
+        """The models that are not to be trained."""
+        return [load_component(name).to(DEVICE).eval() for name in self.args.model]
+
     def models(self, name: str, make: Callable[[int], AnyRecipe]) -> list[nn.Module]:
         return [self.trained(name, make(seed)) for seed in range(self.args.seeds)]
 
 
 def speed(bench: Bench) -> Iterator[dict[str, Any]]:
     """(a) One model, from one step to a hundred."""
-    ready = bench.args.model
-    models = [load_component(ready).to(DEVICE).eval()] if ready else bench.models("base", bench.latent)
+    models = bench.ready() or bench.models("base", bench.latent)
     for steps in STEPS:
         yield from bench.rows(f"{steps} step(s)", models, lambda m, x, s=steps: m.segment(x, steps=s))
 
 
 def peers(bench: Bench) -> Iterator[dict[str, Any]]:
     """(b) The latent segmenter, MONAI's U-Net and a U-Net trained as nnU-Net trains, after equal training time."""
+    if bench.args.model:
+        for name, model in zip(bench.args.model, bench.ready(), strict=True):
+            yield from bench.rows(name, [model], lambda m, x: m.segment(x))
+        return
     yield from bench.rows("latent, one step", bench.models("base", bench.latent), lambda m, x: m.segment(x))
     yield from bench.rows("MONAI U-Net", bench.models("unet", bench.unet), lambda m, x: m.segment(x))
     models = [bench.nnunet(seed) for seed in range(bench.args.seeds)]
@@ -271,7 +279,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("-o", "--output", type=Path, default=Path("out/one-step"))
     parser.add_argument("--dataset", default=REAL, choices=[REAL, *POLYPS])
     parser.add_argument("--minutes", type=float, default=30, help="training time of each model")
-    parser.add_argument("--model", help="speed: test this latent segmenter, a shipped name or a folder, and train none")
+    parser.add_argument("--model", nargs="+", default=[], help="speed, peers: test these, train none; names or folders")
     parser.add_argument("--cases", type=int, default=100, help="test pictures of each test set, evenly chosen")
     parser.add_argument("--limit", type=int, help="use only so many training images")
     parser.add_argument("--seeds", type=int, default=1, help="models of each kind; a row is their mean")

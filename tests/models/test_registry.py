@@ -5,11 +5,18 @@ import torch
 
 import tiny
 from skiagraph.errors import ModelError
-from skiagraph.models.registry import DEFAULT_MODEL, check_weights, load_component, model_folder, shipped_models
+from skiagraph.models.registry import (
+    DEFAULT_MODEL,
+    DEFAULT_SEGMENTER,
+    check_weights,
+    load_component,
+    model_folder,
+    shipped_models,
+)
 
 
 def test_shipped_models_are_whole_and_small():
-    assert {DEFAULT_MODEL, "lung-segmenter", "cxr-classifier"} <= set(shipped_models())
+    assert {DEFAULT_MODEL, DEFAULT_SEGMENTER, "lung-segmenter-latent", "cxr-classifier"} <= set(shipped_models())
     folders = [model_folder(name) for name in shipped_models()]
     assert all((folder / "README.md").is_file() for folder in folders)
     size = sum(p.stat().st_size for folder in folders for p in folder.rglob("*.safetensors"))
