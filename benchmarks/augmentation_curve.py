@@ -43,10 +43,11 @@ SIDE = 256
 
 
 class Cases(NamedTuple):
-    """Records of a test set, and their images and masks."""
+    """Records of a test set, their images and masks, and their images' features."""
 
     records: list[Record]
     pairs: Pairs
+    features: np.ndarray
 
 
 def main() -> None:
@@ -64,11 +65,12 @@ def main() -> None:
             print(f"only {len(synthetic)} synthetic images passed the gate; the row of {count} is left out")
             continue
         models = [_segmenter(args, records, count, seed) for seed in range(args.seeds)]
+        features = _features(random.Random(args.draw).sample(records, len(real)), args)
         for name, cases in tests.items():
             values = _values(models, cases)
             about = {"real": len(real), "synthetic": count, "tested_on": name, "n": len(cases.records)}
             about |= _scores(values, first.setdefault(name, values))
-            rows.append(about | _shift(records, cases.records, len(real), args))
+            rows.append(about | _shift(cases.features, features))
             print(_line(rows[-1]), flush=True)
     _write(args, rows)
 
@@ -77,7 +79,7 @@ def _cases(dataset: str, args: argparse.Namespace) -> Cases:
     records = masked(load_records([dataset], args.data, splits=["test"]))[: args.test]
     if not records:
         raise DataError(f"{dataset} has no test image with a mask")
-    return Cases(records, load_pairs(records, _recipe(args, 0, args.size)))
+    return Cases(records, load_pairs(records, _recipe(args, 0, args.size)), _features(records, args))
 
 
 def _drawn(args: argparse.Namespace) -> list[Record]:
@@ -156,21 +158,19 @@ def _scores(values: dict[str, np.ndarray], first: dict[str, np.ndarray]) -> dict
     return row
 
 
-def _shift(records: list[Record], held_out: list[Record], n: int, args: argparse.Namespace) -> dict:
-    """Distances of the mixed training set to held-out real images, at equal n."""
-    chosen = random.Random(args.draw).sample(records, n)
-    sets = [_features(part, _recipe(args, 0, SIDE)) for part in (held_out, chosen)]
+def _shift(held_out: np.ndarray, trained_on: np.ndarray) -> dict[str, dict]:
+    """Distances of features of the mixed training set to those of held-out real images."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # n below the number of features; the kernel distance stands beside it
-        frechet = frechet_distance(*sets, extractor=EXTRACTOR)
-    kernel = kernel_distance(*sets, extractor=EXTRACTOR)
+        frechet = frechet_distance(held_out, trained_on, extractor=EXTRACTOR)
+    kernel = kernel_distance(held_out, trained_on, extractor=EXTRACTOR)
     plain = {k: {f: v for f, v in m.to_dict().items() if f != "details"} for k, m in (("f", frechet), ("k", kernel))}
     return {"frechet": plain["f"], "kernel": plain["k"]}
 
 
-def _features(records: list[Record], recipe: SegmenterRecipe) -> np.ndarray:
-    images = load_pairs(records, recipe)[0].numpy().astype(np.float32) / 255
-    return ImageNetExtractor().features(images if recipe.in_channels == 3 else images[:, 0])
+def _features(records: list[Record], args: argparse.Namespace) -> np.ndarray:
+    images = load_pairs(records, _recipe(args, 0, SIDE))[0].numpy().astype(np.float32) / 255
+    return ImageNetExtractor().features(images if images.shape[1] == 3 else images[:, 0])
 
 
 def _line(row: dict) -> str:
