@@ -116,7 +116,7 @@ def test_a_model_trained_to_paint_sees_the_mask_and_not_what_is_under_it(case):
     paint(painter, (np.where(mask, 1 - image, image).astype(np.float32), mask))
     torch.testing.assert_close(shown[0], shown[-1])
     torch.testing.assert_close(shown[0][:, :1], mask_area(torch.from_numpy(mask)[None, None], 8))
-    assert painter.keep_detail == 0
+    assert painter.keep_detail == 16
 
 
 @pytest.mark.parametrize("xl", [False, True])

@@ -26,6 +26,10 @@ def run(
     guidance: Annotated[float, typer.Option(min=0, help="Guidance scale; 1 switches it off.")] = 3.0,
     strength: Annotated[float, typer.Option(min=0.01, max=1, help="How far the inside may move; 1 forgets it.")] = 0.6,
     resamples: Annotated[int, typer.Option(min=1, help="Times each step is taken, as in RePaint.")] = 1,
+    keep_detail: Annotated[
+        float | None,
+        typer.Option(min=0, help="What is finer than so many pixels stays the image's. [default: the model's own]"),
+    ] = None,
     dtype: Annotated[Dtype, typer.Option(help="Networks' precision.")] = Dtype.float32,
     device: Device = "cpu",
 ) -> None:
@@ -35,7 +39,9 @@ def run(
 
     config = AugmentConfig(
         dataset=dataset, prompts=read_prompts(prompts), ratio=ratio, model=model, judge=judge, seed=seed,
-        settings=InpaintSettings(steps=steps, guidance=guidance, strength=strength, resamples=resamples),
+        settings=InpaintSettings(
+            steps=steps, guidance=guidance, strength=strength, resamples=resamples, keep_detail=keep_detail
+        ),
         dtype=dtype.value, device=device,
     )  # fmt: skip
     manifest = augment(config, output)
