@@ -85,8 +85,9 @@ class Bench:
         """The latent segmenter's recipe; its noise prediction wants full precision."""
         precision = "no" if changes.get("prediction_type") == "epsilon" else "bf16"
         return LatentSegmenterRecipe(
-            task="latent_segmenter", **self._common(seed, precision, learning_rate=1e-3, ema_decay=0.998), **changes
-        )
+            task="latent_segmenter", **self._common(seed, precision, learning_rate=1e-3, ema_decay=0.998),
+            **{"mask_weight": float(self.args.dataset in POLYPS), **changes},
+        )  # fmt: skip
 
     def unet(self, seed: int) -> SegmenterRecipe:
         """MONAI's U-Net, as the shipped lung segmenter is trained, at the latent segmenter's size."""
@@ -179,6 +180,9 @@ def peers(bench: Bench) -> Iterator[dict[str, Any]]:
             yield from bench.rows(name, [model], lambda m, x: m.segment(x))
         return
     yield from bench.rows("latent, one step", bench.models("base", bench.latent), lambda m, x: m.segment(x))
+    if bench.args.dataset in POLYPS:
+        models = bench.models("latents-only", lambda seed: bench.latent(seed, mask_weight=0.0))
+        yield from bench.rows("latent, no loss of masks", models, lambda m, x: m.segment(x))
     yield from bench.rows("MONAI U-Net", bench.models("unet", bench.unet), lambda m, x: m.segment(x))
     models = [bench.nnunet(seed) for seed in range(bench.args.seeds)]
     yield from bench.rows("nnU-Net style", models, lambda m, x: m.segment(x))

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from monai.losses import DiceCELoss
 
 import phantoms
 import tiny
@@ -14,6 +15,7 @@ from skiagraph.models.registry import load_component
 from skiagraph.training.loop import train
 from skiagraph.training.recipe import LatentSegmenterRecipe
 from skiagraph.training.tasks import make_task
+from skiagraph.training.tasks.segmenter import augmented
 
 SIZES = {
     "patch": 4, "mask_coefficients": 6, "vision_coefficients": 4, "vision_channels": 8, "denoiser_channels": [16, 32],
@@ -53,6 +55,25 @@ def test_masks_come_back_from_their_latents(root, tmp_path):
     again = task.model.decode_masks(latents).argmax(dim=1)
     assert (again == labels).float().mean() > 0.97
     assert 0.5 < latents.std() < 2
+
+
+def test_the_loss_of_masks_counts_what_the_decoded_latents_miss(root, tmp_path):
+    def losses(weight):
+        task = make_task(recipe(root, mask_weight=weight), tmp_path)
+        clean = task.model.encode_masks(task.train[1][:4, 0])
+        answers = (clean, torch.zeros_like(clean))
+        drawn = [task.loss(lambda *_, a=a: a, 4, torch.Generator().manual_seed(0))[0] for a in answers]
+        return torch.stack(drawn), task
+
+    torch.manual_seed(0)
+    without, _ = losses(0.0)
+    with_masks, task = losses(2.0)
+    added = (with_masks - without) / 2
+    assert (added > 0).all()
+    _, masks = augmented(task.train, 4, torch.Generator().manual_seed(0))
+    empty = 5 * task.model.decode_masks(torch.zeros_like(task.model.encode_masks(masks[:, 0])))
+    expected = DiceCELoss(to_onehot_y=True, softmax=True)(empty, masks)
+    torch.testing.assert_close(added[1], expected)
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])

@@ -111,7 +111,9 @@ class LatentSegmenterRecipe(_MaskedRecipe):
     """One-step latent-diffusion segmentation (SynDiff, arXiv 2507.15361).
 
     The loss is `noise_weight` |eps - eps^| + `latent_weight` |z0 - z~0|; the paper has 1 and 1, and epsilon, uniform
-    timesteps (`one_step_share` 0) and a step at 50. Epsilon wants `precision: "no"`.
+    timesteps (`one_step_share` 0) and a step at 50. Epsilon wants `precision: "no"`. `mask_weight` is of Dice and
+    cross-entropy of the decoded masks, which the paper has not: absolute errors alone are least, for long, where small
+    objects are left out.
     """
 
     task: Literal["latent_segmenter"]
@@ -121,6 +123,7 @@ class LatentSegmenterRecipe(_MaskedRecipe):
     one_step_share: float = Field(0.5, ge=0, le=1, description="share of a batch that learns the single step")
     noise_weight: float = Field(1.0, ge=0)
     latent_weight: float = Field(1.0, ge=0)
+    mask_weight: float = Field(0.0, ge=0)
     train_vision: bool = Field(True, description="or keep the vision encoder as it begins")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from monai.losses import DiceCELoss
 from torch import Generator, Tensor, nn
 
 from skiagraph.errors import ModelError
@@ -17,6 +18,9 @@ from skiagraph.training.images import to_model_range
 from skiagraph.training.recipe import LatentSegmenterRecipe
 from skiagraph.training.tasks.autoencoder import patch_transform
 from skiagraph.training.tasks.segmenter import Pairs, augmented, splits_of, validation_dice
+
+SHARPNESS = 5.0
+"""Logits over scores where decoded masks have a loss: a score of 1 is a probability of 0.993."""
 
 ENOUGH_TO_FIT = 500
 """About so many training pairs, evenly chosen, decide the transforms of masks and images."""
@@ -31,6 +35,7 @@ class LatentSegmenterTask:
     def __init__(self, recipe: LatentSegmenterRecipe, train: Pairs, val: Pairs) -> None:
         self.recipe, self.train, self.val = recipe, train, val
         self.model = begin_model(recipe, train)
+        self.criterion = DiceCELoss(to_onehot_y=True, softmax=True)
         self.device = torch.device("cpu")
 
     @classmethod
@@ -55,6 +60,9 @@ class LatentSegmenterTask:
         loss = dual_loss(
             noisy, clean, predicted, abar, noise_weight=recipe.noise_weight, latent_weight=recipe.latent_weight
         )
+        if recipe.mask_weight:
+            logits = SHARPNESS * self.model.decode_masks(predicted)
+            loss = loss + recipe.mask_weight * self.criterion(logits, masks.to(self.device))
         return loss, {}
 
     def validate(self, model: nn.Module) -> dict[str, float]:
