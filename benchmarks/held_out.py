@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 REAL = "kermany_pneumonia"
 LUNGS = {"children, same source": REAL, "adults, elsewhere": "covid_chestxray_ccby"}
 """Data sets whose test split is used, by the name a table gives them."""
@@ -13,3 +15,8 @@ POLYPS = ("cvc_clinicdb", "cvc_clinicdb_by_frame")
 def test_sets(dataset: str) -> dict[str, str]:
     """Test sets of what is trained on `dataset`, by a table's name for them."""
     return LUNGS if dataset == REAL else {dataset: dataset}
+
+
+def evenly(count: int, most: int) -> np.ndarray:
+    """At most so many of `count` cases, evenly chosen: their indices."""
+    return np.linspace(0, count - 1, min(most, count)).round().astype(int)

@@ -30,7 +30,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 import nnunet
-from held_out import POLYPS, REAL, test_sets
+from held_out import POLYPS, REAL, evenly, test_sets
 from machine import machine
 from skiagraph.data.datasets import load_records
 from skiagraph.data.masks import LUNG_SIDES
@@ -76,7 +76,7 @@ class Bench:
 
     def _cases(self, dataset: str, recipe: LatentSegmenterRecipe) -> Cases:
         records, labels = read_masks(load_records([dataset], self.args.data, splits=["test"]), recipe)
-        chosen = np.linspace(0, len(records) - 1, min(self.args.cases, len(records))).round().astype(int)
+        chosen = evenly(len(records), self.args.cases)
         records = [records[i] for i in chosen]
         images = load_images(records, SIZE, recipe.data.fit, recipe.in_channels)
         return Cases(images, labels[chosen, 0].numpy(), [r.patient for r in records])

@@ -18,7 +18,7 @@ import torch
 from rich.progress import track
 from scipy.stats import spearmanr
 
-from held_out import LUNGS
+from held_out import LUNGS, evenly
 from machine import machine
 from skiagraph.data.datasets import load_records
 from skiagraph.data.masks import LUNG_SIDES
@@ -67,7 +67,7 @@ def _cases(dataset: str, model: LatentSegmenter, args: argparse.Namespace) -> Pa
         data=DataConfig(datasets=[dataset], root=args.data, image_size=model.config.working_size),
     )  # fmt: skip
     images, masks = load_pairs(load_records([dataset], args.data, splits=["test"]), recipe)
-    chosen = np.linspace(0, len(images) - 1, min(args.cases, len(images))).round().astype(int)
+    chosen = evenly(len(images), args.cases)
     return images[chosen], masks[chosen]
 
 
