@@ -90,7 +90,7 @@ def _train(model: NNUNet, pairs: Pairs, augment: Compose, seconds: float) -> int
         done = [augment({"image": image, "label": label}) for image, label in zip(*_batch(pairs, chosen), strict=True)]
         images, labels = (torch.stack([torch.as_tensor(sample[key]) for sample in done]) for key in done[0])
         with torch.autocast("cpu", torch.bfloat16):
-            logits = model(images)
+            logits = model.net(images)
         loss = criterion(list(logits.float().unbind(1)), labels)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 12)

@@ -9,8 +9,8 @@ step. Trained models are kept in `-o DIR/cells` and shared by the tables; an int
 Times are of one picture alone, everything from image to label map included. Intervals resample patients (sequences of
 CVC-ClinicDB), not pictures. On a busy machine equal minutes are not equal work: run it alone.
 
-With the defaults, `speed` takes 30 minutes of training and about 20 of testing, `peers` an hour more, `ablations` seven
-more models or 3.5 hours, for each seed. `speed --model lung-segmenter-latent` and `peers --model lung-segmenter-latent
+With the defaults, `speed` takes 30 minutes of training and about 20 of testing, `peers` an hour more, `ablations` nine
+more models or 4.5 hours, for each seed. `speed --model lung-segmenter-latent` and `peers --model lung-segmenter-latent
 lung-segmenter` test what ships instead.
 """
 
@@ -69,7 +69,8 @@ class Bench:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
-        self.classes = ["polyp"] if args.dataset in POLYPS else list(LUNG_SIDES)
+        self.polyps = args.dataset in POLYPS
+        self.classes = ["polyp"] if self.polyps else list(LUNG_SIDES)
         recipe = self.latent(0)
         self.train, self.val = splits_of(recipe)
         self.tests = {name: self._cases(dataset, recipe) for name, dataset in test_sets(args.dataset).items()}
@@ -86,7 +87,7 @@ class Bench:
         precision = "no" if changes.get("prediction_type") == "epsilon" else "bf16"
         return LatentSegmenterRecipe(
             task="latent_segmenter", **self._common(seed, precision, learning_rate=1e-3, ema_decay=0.998),
-            **{"mask_weight": float(self.args.dataset in POLYPS), **changes},
+            **{"mask_weight": float(self.polyps), **changes},
         )  # fmt: skip
 
     def unet(self, seed: int) -> SegmenterRecipe:
@@ -94,16 +95,16 @@ class Bench:
         return SegmenterRecipe(task="segmenter", **self._common(seed, "bf16", learning_rate=2e-3, ema_decay=0.995))
 
     def nnunet(self, seed: int) -> nn.Module:
-        """A U-Net trained as nnU-Net trains, unless it is there already; mirrored only where no side has a name."""
+        """A U-Net trained as nnU-Net trains, unless it is there already."""
         return nnunet.trained(
-            self.train, len(self.classes) + 1, mirror=len(self.classes) == 1, minutes=self.args.minutes, seed=seed,
+            self.train, len(self.classes) + 1, mirror=self.polyps, minutes=self.args.minutes, seed=seed,
             folder=self.cell("nnunet", seed),
         )  # fmt: skip
 
     def _common(self, seed: int, precision: str, **optim: float) -> dict[str, Any]:
         args = self.args
         return {
-            "seed": seed, "classes": self.classes, "in_channels": 3 if args.dataset in POLYPS else 1,
+            "seed": seed, "classes": self.classes, "in_channels": 3 if self.polyps else 1, "mirror": self.polyps,
             "data": DataConfig(datasets=[args.dataset], root=args.data, image_size=SIZE),
             "take": {args.dataset: args.limit} if args.limit else {},
             "optim": OptimConfig(
@@ -158,9 +159,9 @@ class Bench:
         print(f"{name:24s} {row['milliseconds']:8.1f} ms ", *measures_of(row), sep="  ", flush=True)
         return row
 
-    def ready(self) -> list[nn.Module]:
-        """The models that are not to be trained."""
-        return [load_component(name).to(DEVICE).eval() for name in self.args.model]
+    def ready(self) -> dict[str, list[nn.Module]]:
+        """The models that are not to be trained, by name."""
+        return {name: [load_component(name).to(DEVICE).eval()] for name in self.args.model}
 
     def models(self, name: str, make: Callable[[int], AnyRecipe]) -> list[nn.Module]:
         return [self.trained(name, make(seed)) for seed in range(self.args.seeds)]
@@ -168,19 +169,19 @@ class Bench:
 
 def speed(bench: Bench) -> Iterator[dict[str, Any]]:
     """(a) One model, from one step to a hundred."""
-    models = bench.ready() or bench.models("base", bench.latent)
-    for steps in STEPS:
-        yield from bench.rows(f"{steps} step(s)", models, lambda m, x, s=steps: m.segment(x, steps=s))
+    for name, models in (bench.ready() or {"latent": bench.models("base", bench.latent)}).items():
+        for steps in STEPS:
+            yield from bench.rows(f"{name}, {steps} step(s)", models, lambda m, x, s=steps: m.segment(x, steps=s))
 
 
 def peers(bench: Bench) -> Iterator[dict[str, Any]]:
     """(b) The latent segmenter, MONAI's U-Net and a U-Net trained as nnU-Net trains, after equal training time."""
     if bench.args.model:
-        for name, model in zip(bench.args.model, bench.ready(), strict=True):
-            yield from bench.rows(name, [model], lambda m, x: m.segment(x))
+        for name, models in bench.ready().items():
+            yield from bench.rows(name, models, lambda m, x: m.segment(x))
         return
     yield from bench.rows("latent, one step", bench.models("base", bench.latent), lambda m, x: m.segment(x))
-    if bench.args.dataset in POLYPS:
+    if bench.polyps:
         models = bench.models("latents-only", lambda seed: bench.latent(seed, mask_weight=0.0))
         yield from bench.rows("latent, no loss of masks", models, lambda m, x: m.segment(x))
     yield from bench.rows("MONAI U-Net", bench.models("unet", bench.unet), lambda m, x: m.segment(x))
@@ -194,6 +195,7 @@ def ablations(bench: Bench) -> Iterator[dict[str, Any]]:
         "base": {},
         "frozen": {"train_vision": False},
         "latent-loss": {"noise_weight": 0.0},
+        "mask-loss": {"mask_weight": 1.0},
         **{f"step-at-{t}": {"timestep": t} for t in TIMESTEPS[:-1]},
     }
     for name, change in changes.items():

@@ -86,6 +86,7 @@ class _MaskedRecipe(_Recipe):
     classes: list[str] = ["lung"]
     in_channels: Literal[1, 3] = 1
     take: dict[str, int] = Field({}, description="how many training images of a dataset; all where absent")
+    mirror: bool = Field(False, description="flip training images either way; not where a class has a side")
 
 
 class SegmenterRecipe(_MaskedRecipe):
