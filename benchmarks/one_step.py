@@ -9,9 +9,9 @@ step. Trained models are kept in `-o DIR/cells` and shared by the tables; an int
 Times are of one picture alone, everything from image to label map included. Intervals resample patients (sequences of
 CVC-ClinicDB), not pictures. On a busy machine equal minutes are not equal work: run it alone.
 
-With the defaults, `speed` takes 30 minutes of training and about 20 of testing, `peers` an hour more, `ablations` nine
-more models or 4.5 hours, for each seed. `speed --model lung-segmenter-latent` and `peers --model lung-segmenter-latent
-lung-segmenter` test what ships instead.
+With the defaults, `speed` takes 30 minutes of training and about 20 of testing, `peers` 90 minutes more, and
+`ablations` eight more models or 4 hours, for each seed. `speed --model lung-segmenter-latent` and `peers --model
+lung-segmenter-latent lung-segmenter` test what ships instead.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ from skiagraph.training.tasks.segmenter import SegmenterTask, read_masks, splits
 SIZE = 256
 STEPS = (1, 10, 50, 100)
 TIMESTEPS = (25, 50, 100, 200, 999)
+MASK_LOSS = {"mask_weight": 1.0}
 METRICS = {"dice": dice, "iou": iou, "hd95": hd95}
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 TRIED = 8
@@ -87,7 +88,7 @@ class Bench:
         precision = "no" if changes.get("prediction_type") == "epsilon" else "bf16"
         return LatentSegmenterRecipe(
             task="latent_segmenter", **self._common(seed, precision, learning_rate=1e-3, ema_decay=0.998),
-            **{"mask_weight": float(self.polyps), **changes},
+            **changes,
         )  # fmt: skip
 
     def unet(self, seed: int) -> SegmenterRecipe:
@@ -181,9 +182,8 @@ def peers(bench: Bench) -> Iterator[dict[str, Any]]:
             yield from bench.rows(name, models, lambda m, x: m.segment(x))
         return
     yield from bench.rows("latent, one step", bench.models("base", bench.latent), lambda m, x: m.segment(x))
-    if bench.polyps:
-        models = bench.models("latents-only", lambda seed: bench.latent(seed, mask_weight=0.0))
-        yield from bench.rows("latent, no loss of masks", models, lambda m, x: m.segment(x))
+    models = bench.models("mask-loss", lambda seed: bench.latent(seed, **MASK_LOSS))
+    yield from bench.rows("latent, a loss of masks too", models, lambda m, x: m.segment(x))
     yield from bench.rows("MONAI U-Net", bench.models("unet", bench.unet), lambda m, x: m.segment(x))
     models = [bench.nnunet(seed) for seed in range(bench.args.seeds)]
     yield from bench.rows("nnU-Net style", models, lambda m, x: m.segment(x))
@@ -195,7 +195,7 @@ def ablations(bench: Bench) -> Iterator[dict[str, Any]]:
         "base": {},
         "frozen": {"train_vision": False},
         "latent-loss": {"noise_weight": 0.0},
-        "mask-loss": {"mask_weight": 1.0},
+        "mask-loss": MASK_LOSS,
         **{f"step-at-{t}": {"timestep": t} for t in TIMESTEPS[:-1]},
     }
     for name, change in changes.items():
