@@ -48,14 +48,10 @@ class NNUNet(nn.Module):
             upsample_kernel_size=[2] * (levels - 1), filters=WIDTHS, deep_supervision=True, deep_supr_num=levels - 3,
         )  # fmt: skip
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits of images; in training those of every level (batch, levels, classes, H, W)."""
-        return self.net(standardised(images))
-
     @torch.no_grad()
     def segment(self, images: Tensor) -> Tensor:
         """As the package's segmenters: class index (batch, H, W)."""
-        return self(images).argmax(dim=1).to(torch.uint8)
+        return self.net(standardised(images)).argmax(dim=1).to(torch.uint8)
 
 
 def standardised(images: Tensor) -> Tensor:
@@ -90,7 +86,7 @@ def _train(model: NNUNet, pairs: Pairs, augment: Compose, seconds: float) -> int
         done = [augment({"image": image, "label": label}) for image, label in zip(*_batch(pairs, chosen), strict=True)]
         images, labels = (torch.stack([torch.as_tensor(sample[key]) for sample in done]) for key in done[0])
         with torch.autocast("cpu", torch.bfloat16):
-            logits = model.net(images)
+            logits = model.net(images)  # standardised before they were augmented
         loss = criterion(list(logits.float().unbind(1)), labels)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 12)

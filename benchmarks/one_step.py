@@ -56,6 +56,11 @@ AnyRecipe = LatentSegmenterRecipe | SegmenterRecipe
 Predict = Callable[[nn.Module, Tensor], Tensor]
 
 
+def in_one_step(model: nn.Module, images: Tensor) -> Tensor:
+    """Label maps as a model gives them unasked."""
+    return model.segment(images)
+
+
 @dataclass(frozen=True)
 class Cases:
     """Test pictures uint8 (n, c, h, w), label maps (n, h, w) and the patient of each."""
@@ -87,9 +92,8 @@ class Bench:
         """The latent segmenter's recipe; its noise prediction wants full precision."""
         precision = "no" if changes.get("prediction_type") == "epsilon" else "bf16"
         return LatentSegmenterRecipe(
-            task="latent_segmenter", **self._common(seed, precision, learning_rate=1e-3, ema_decay=0.998),
-            **changes,
-        )  # fmt: skip
+            task="latent_segmenter", **self._common(seed, precision, learning_rate=1e-3, ema_decay=0.998), **changes
+        )
 
     def unet(self, seed: int) -> SegmenterRecipe:
         """MONAI's U-Net, as the shipped lung segmenter is trained, at the latent segmenter's size."""
@@ -134,7 +138,7 @@ class Bench:
     def cell(self, name: str, seed: int) -> Path:
         return self.args.output / "cells" / f"{self.args.dataset}-{name}-{seed}"
 
-    def rows(self, name: str, models: list[nn.Module], predict: Predict) -> Iterator[dict[str, Any]]:
+    def rows(self, name: str, models: list[nn.Module], predict: Predict = in_one_step) -> Iterator[dict[str, Any]]:
         """A table's rows, one for every test set."""
         for tested_on, cases in self.tests.items():
             yield {"name": name, "tested_on": tested_on, **self._row(name, cases, models, predict)}
@@ -169,7 +173,7 @@ class Bench:
 
 
 def speed(bench: Bench) -> Iterator[dict[str, Any]]:
-    """(a) One model, from one step to a hundred."""
+    """(a) A model, from one step to a hundred."""
     for name, models in (bench.ready() or {"latent": bench.models("base", bench.latent)}).items():
         for steps in STEPS:
             yield from bench.rows(f"{name}, {steps} step(s)", models, lambda m, x, s=steps: m.segment(x, steps=s))
@@ -179,14 +183,14 @@ def peers(bench: Bench) -> Iterator[dict[str, Any]]:
     """(b) The latent segmenter, MONAI's U-Net and a U-Net trained as nnU-Net trains, after equal training time."""
     if bench.args.model:
         for name, models in bench.ready().items():
-            yield from bench.rows(name, models, lambda m, x: m.segment(x))
+            yield from bench.rows(name, models)
         return
-    yield from bench.rows("latent, one step", bench.models("base", bench.latent), lambda m, x: m.segment(x))
+    yield from bench.rows("latent, one step", bench.models("base", bench.latent))
     models = bench.models("mask-loss", lambda seed: bench.latent(seed, **MASK_LOSS))
-    yield from bench.rows("latent, a loss of masks too", models, lambda m, x: m.segment(x))
-    yield from bench.rows("MONAI U-Net", bench.models("unet", bench.unet), lambda m, x: m.segment(x))
+    yield from bench.rows("latent, a loss of masks too", models)
+    yield from bench.rows("MONAI U-Net", bench.models("unet", bench.unet))
     models = [bench.nnunet(seed) for seed in range(bench.args.seeds)]
-    yield from bench.rows("nnU-Net style", models, lambda m, x: m.segment(x))
+    yield from bench.rows("nnU-Net style", models)
 
 
 def ablations(bench: Bench) -> Iterator[dict[str, Any]]:
@@ -200,7 +204,7 @@ def ablations(bench: Bench) -> Iterator[dict[str, Any]]:
     }
     for name, change in changes.items():
         models = bench.models(name, lambda seed, c=change: bench.latent(seed, **c))
-        yield from bench.rows(name, models, lambda m, x: m.segment(x))
+        yield from bench.rows(name, models)
     paper: dict[str, Any] = {"prediction_type": "epsilon", "one_step_share": 0.0}
     for name, change in {"paper": paper, "paper-noise-loss": {**paper, "latent_weight": 0.0}}.items():
         models = bench.models(name, lambda seed, c=change: bench.latent(seed, **c))

@@ -76,21 +76,6 @@ def test_the_loss_of_masks_counts_what_the_decoded_latents_miss(root, tmp_path):
     torch.testing.assert_close(added[1], expected)
 
 
-def test_mirrored_batches_are_flipped_with_their_masks_each_way_as_often():
-    """A picture that is bright and marked in one quarter: the mask follows it into all four."""
-    image = torch.full((1, 1, 32, 32), 40, dtype=torch.uint8)
-    image[..., 4:12, 4:12] = 220
-    pairs = (image, (image > 100).to(torch.uint8))
-    images, masks = augmented(pairs, 200, torch.Generator().manual_seed(0), mirror=True)
-    below, right = masks[:, 0, 16:].sum((1, 2)) > 32, masks[:, 0, :, 16:].sum((1, 2)) > 32
-    assert torch.bincount(2 * below.int() + right.int(), minlength=4).min() > 30
-    inside = (images * masks).sum((1, 2, 3)) / masks.sum((1, 2, 3))
-    outside = (images * (1 - masks)).sum((1, 2, 3)) / (1 - masks).sum((1, 2, 3))
-    assert (inside > outside).all()
-    _, still = augmented(pairs, 200, torch.Generator().manual_seed(0))
-    assert still[..., 16:, :].sum() < 0.1 * still.sum()
-
-
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_what_the_denoiser_is_fed(root, tmp_path, share, monkeypatch):
     """Pure noise at the single step's timestep, or masks noised to every timestep."""

@@ -26,6 +26,10 @@ def test_there_are_recipes():
         (GOOD + "learning: 3\n", r"autoencoder\.learning: Extra inputs"),
         (GOOD.replace("steps: 1", "steps: 0"), r"optim\.steps: .*greater than or equal to 1"),
         (GOOD.replace("learning_rate: 0.1", "learning_rate: fast"), r"optim\.learning_rate"),
+        (
+            GOOD.replace("autoencoder", "segmenter") + "mirror: true\nclasses: [heart, Left lung]\n",
+            "mirror would put Left lung on the wrong side",
+        ),
         ("", "does not validate"),
     ],
 )

@@ -20,6 +20,7 @@ from skiagraph.training.loop import train
 from skiagraph.training.recipe import load_recipe
 from skiagraph.training.tasks import make_task
 from skiagraph.training.tasks.autoencoder import patch_transform
+from skiagraph.training.tasks.segmenter import augmented
 
 OPTIM = """
 optim: {steps: 3, batch_size: 2, learning_rate: 1.0e-3, precision: "no", log_every: 1, validate_every: 2,
@@ -98,6 +99,21 @@ def test_transformer_segmenter_on_as_many_cases_as_asked_for(tmp_path, root):
     assert load_component(model).config.architecture == "unetr"
     task = make_task(load_recipe(tmp_path / "run.yaml"), tmp_path)
     assert len(task.train[0]) == 2
+
+
+def test_mirrored_batches_are_flipped_with_their_masks_each_way_as_often():
+    """A picture that is bright and marked in one quarter: the mask follows it into all four."""
+    image = torch.full((1, 1, 32, 32), 40, dtype=torch.uint8)
+    image[..., 4:12, 4:12] = 220
+    pairs = (image, (image > 100).to(torch.uint8))
+    images, masks = augmented(pairs, 200, torch.Generator().manual_seed(0), mirror=True)
+    below, right = masks[:, 0, 16:].sum((1, 2)) > 32, masks[:, 0, :, 16:].sum((1, 2)) > 32
+    assert torch.bincount(2 * below.int() + right.int(), minlength=4).min() > 30
+    inside = (images * masks).sum((1, 2, 3)) / masks.sum((1, 2, 3))
+    outside = (images * (1 - masks)).sum((1, 2, 3)) / (1 - masks).sum((1, 2, 3))
+    assert (inside > outside).all()
+    _, still = augmented(pairs, 200, torch.Generator().manual_seed(0))
+    assert still[..., 16:, :].sum() < 0.1 * still.sum()
 
 
 def test_classifier(tmp_path, root):

@@ -45,8 +45,13 @@ def random_indices(count: int, size: int, generator: Generator, weights: Tensor 
     return torch.multinomial(weights, size, replacement=True, generator=generator)
 
 
-def random_affine(batch: int, generator: Generator, *, rotate: float, zoom: float, shift: float) -> Tensor:
-    """Sampling grids' matrices (batch, 2, 3): rotation in degrees, zoom as a share, shift as a share of the side."""
+def random_affine(
+    batch: int, generator: Generator, *, rotate: float, zoom: float, shift: float, mirror: bool = False
+) -> Tensor:
+    """Sampling grids' matrices (batch, 2, 3): rotation in degrees, zoom as a share, shift as a share of the side.
+
+    With `mirror` each of the two axes is flipped as often as not.
+    """
 
     def uniform(limit: float) -> Tensor:
         return (torch.rand(batch, generator=generator) * 2 - 1) * limit
@@ -54,7 +59,10 @@ def random_affine(batch: int, generator: Generator, *, rotate: float, zoom: floa
     angle, scale = torch.deg2rad(uniform(rotate)), 1 + uniform(zoom)
     cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
     dx, dy = uniform(2 * shift), uniform(2 * shift)
-    return torch.stack([torch.stack([cos, -sin, dx], 1), torch.stack([sin, cos, dy], 1)], 1)
+    matrices = torch.stack([torch.stack([cos, -sin, dx], 1), torch.stack([sin, cos, dy], 1)], 1)
+    if mirror:
+        matrices[..., :2] *= torch.randint(2, (batch, 1, 2), generator=generator) * 2 - 1
+    return matrices
 
 
 def warp(images: Tensor, matrices: Tensor, mode: str = "bilinear", padding: str = "border") -> Tensor:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from skiagraph.errors import RecipeError
 
@@ -87,6 +87,13 @@ class _MaskedRecipe(_Recipe):
     in_channels: Literal[1, 3] = 1
     take: dict[str, int] = Field({}, description="how many training images of a dataset; all where absent")
     mirror: bool = Field(False, description="flip training images either way; not where a class has a side")
+
+    @model_validator(mode="after")
+    def _sides_stay(self) -> Self:
+        sided = [name for name in self.classes if {"left", "right"} & set(name.lower().split())]
+        if self.mirror and sided:
+            raise ValueError(f"mirror would put {' and '.join(sided)} on the wrong side; leave it out")
+        return self
 
 
 class SegmenterRecipe(_MaskedRecipe):

@@ -75,9 +75,7 @@ def augmented(pairs: Pairs, batch_size: int, generator: Generator, *, mirror: bo
     """
     chosen = random_indices(len(pairs[0]), batch_size, generator)
     images, masks = (part[chosen] for part in pairs)
-    matrices = random_affine(batch_size, generator, rotate=15, zoom=0.35, shift=0.1)
-    if mirror:
-        matrices[..., :2] *= torch.randint(2, (batch_size, 1, 2), generator=generator) * 2 - 1
+    matrices = random_affine(batch_size, generator, rotate=15, zoom=0.35, shift=0.1, mirror=mirror)
     images = warp(to_model_range(images), matrices)
     images = random_intensity(images, generator, contrast=0.5, brightness=0.4, gamma=0.7)
     return images, warp(masks.float(), matrices, mode="nearest", padding="zeros")
