@@ -104,7 +104,7 @@ def test_uvit_maps_equal_the_explicit_block_with_its_gradient():
     torch.testing.assert_close(found, explicit, atol=1e-6, rtol=1e-5)
     assert not found[1, 1].any(), "a phrase without tokens"
     gradients = [
-        torch.autograd.grad(unit_maximum(m).square().sum(), attn.to_qkv.weight, retain_graph=True)[0]
+        torch.autograd.grad(unit_maximum(m).square().sum(), attn.to_q.weight, retain_graph=True)[0]
         for m in (found, explicit)
     ]
     torch.testing.assert_close(*gradients, atol=1e-4, rtol=1e-3)

@@ -231,9 +231,9 @@ class _JointReader:
         if not self.maps.listening:
             return self.inner(attn, states, mask, layout)
         rows = conditional_rows(len(states), len(self.maps.spans))
-        with _outputs_of(attn.to_qkv) as heard:
+        with _outputs_of(attn.to_q, attn.to_k) as heard:
             attended = self.inner(attn, states, mask, layout)
-        query, key, _ = attn.split(heard[attn.to_qkv][rows])
+        query, key = (attn.split(heard[m][rows]) for m in (attn.to_q, attn.to_k))
         spans = self.maps.spans.to(states.device)
         everywhere = spans.new_zeros(*spans.shape[:2], key.shape[2])
         everywhere[..., layout.text_slice] = spans[..., : layout.text]

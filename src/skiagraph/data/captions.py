@@ -68,10 +68,16 @@ WORDINGS: Mapping[str, Sequence[str]] = {
     "emphysema": ["emphysema"],
     "hernia": ["hiatal hernia", "hernia"],
     "covid19": ["covid-19", "covid-19 pneumonia"],
+    "tuberculosis": ["tuberculosis", "pulmonary tuberculosis"],
     "opacity": ["opacity in the {side} {zone} zone", "{side} {zone} zone opacity", "{side} {zone} opacity"],
     "dense opacity": ["dense opacity in the {side} {zone} zone", "dense {side} {zone} zone opacity"],
     "lung opacity": ["opacity in the {side} lung", "{side} lung opacity"],
     "bilateral opacity": ["bilateral opacities", "opacity in both lungs"],
+    "no effusion": ["no pleural effusion", "no effusion", "costophrenic angles are clear"],
+    "no pneumothorax": ["no pneumothorax", "no pneumothorax is seen"],
+    "no consolidation": ["no consolidation", "no focal consolidation", "no airspace consolidation"],
+    "no cardiomegaly": ["no cardiomegaly", "heart is not enlarged"],
+    "no edema": ["no pulmonary edema", "no edema"],
     "clear lung": ["clear {side} lung", "{side} lung is clear"],
     "clear lungs": ["clear lungs", "lungs are clear", "both lungs are clear"],
     "hyperinflation": ["hyperinflated lungs", "large lung volumes"],
@@ -109,12 +115,27 @@ def facts_of(record: Record, scores: Mapping[str, float]) -> list[Fact]:
     normal = "normal" in record.labels
     lungs = _clear_lungs(scores, below=OPAQUE) if normal else _opacities(scores)
     labels = [_labelled(label, scores) for label in sorted(record.labels)]
-    return _patient(record) + labels + lungs + _shape(scores) + ([] if normal else _heart(scores)) + _ORGANS
+    hearts = [] if normal else _heart(scores)
+    return _patient(record) + labels + lungs + _shape(scores) + hearts + _absent(record) + _ORGANS
 
 
 def facts_unmeasured(record: Record) -> list[Fact]:
     """Facts of one full-view radiograph without lungs to measure: those of the label table, and organs."""
-    return _patient(record) + [Fact(label) for label in sorted(record.labels)] + _ORGANS
+    return _patient(record) + [Fact(label) for label in sorted(record.labels)] + _absent(record) + _ORGANS
+
+
+DENIED = ("effusion", "pneumothorax", "consolidation", "cardiomegaly", "edema")
+"""Findings that captions deny now and then, as reports do, where a reader has looked for them."""
+
+LISTS_ALL = ("nih_chestxray14",)
+"""Data sets whose label tables name every one of `DENIED` that is there."""
+
+
+def _absent(record: Record) -> list[Fact]:
+    """What a reader did not find: in a chest called normal everything, where label tables are complete the unnamed."""
+    if "normal" not in record.labels and record.dataset not in LISTS_ALL:
+        return []
+    return [Fact(f"no {name}", keep=0.15) for name in DENIED if name not in record.labels]
 
 
 _ORGANS = [

@@ -35,6 +35,7 @@ LABELS = (
     "emphysema",
     "hernia",
     "covid19",
+    "tuberculosis",
 )
 """Finding names every dataset is mapped to; `normal` stands for a stated absence of findings."""
 
@@ -221,6 +222,27 @@ def read_nih(folder: Path) -> list[Record]:
     ]
 
 
+def read_lung_fields(folder: Path) -> list[Record]:
+    """Montgomery County or Shenzhen radiographs (Jaeger et al. 2014): normal or tuberculosis, masks of lung fields.
+
+    Their masks leave out the lung behind the heart, which the other data sets' masks include; ages are not given.
+    All of Shenzhen is test.
+    """
+    return [
+        Record(
+            dataset=folder.name,
+            path=_existing(folder / "images" / row["file"]),
+            patient=row["patient"],
+            split="test" if folder.name == "shenzhen" else _split(folder.name, row["patient"]),
+            labels=frozenset({row["label"]}),
+            view=row["view"],
+            mask=folder / "masks" / row["mask"] if row["mask"] else None,
+            mask_trusted=bool(row["mask"]),
+        )
+        for row in _rows(folder / "metadata.csv")
+    ]
+
+
 def read_hannover(folder: Path) -> list[Record]:
     """COVID-19 Image Repository of Hannover Medical School: adults, views and sex, no finding labels but COVID-19."""
     return [
@@ -306,6 +328,9 @@ def read_cvc_by_frame(folder: Path) -> list[Record]:
 READERS: dict[str, Callable[[Path], list[Record]]] = {
     "kermany_pneumonia": read_kermany,
     "nih_chestxray14": read_nih,
+    "nih_chestxray14_more": read_nih,
+    "montgomery": read_lung_fields,
+    "shenzhen": read_lung_fields,
     "hannover_covid19": read_hannover,
     "covid_chestxray_ccby": read_covid_ccby,
     "cvc_clinicdb": read_cvc,

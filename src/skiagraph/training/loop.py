@@ -78,9 +78,9 @@ def train(recipe: Recipe, task: Task, output: str | Path, *, quiet: bool = False
     accelerator.init_trackers("events")
     task.to(accelerator.device)
     model = task.model.to(accelerator.device)
-    state = TrainState(recipe, model, make_optimizer(model, optim), make_ema(model, optim))
+    state = TrainState(recipe, model, make_optimizers(model, optim), make_ema(model, optim))
     state.restore(output / "checkpoint", accelerator.device)
-    model, optimizer = accelerator.prepare(model, state.optimizer)
+    model, *optimizers = accelerator.prepare(model, *state.optimizers.values())
     quiet = quiet or not accelerator.is_main_process
     with (
         _plain_attention(accelerator.device),
@@ -89,7 +89,7 @@ def train(recipe: Recipe, task: Task, output: str | Path, *, quiet: bool = False
     ):
         last_save = time.monotonic()
         while state.step < optim.steps:
-            parts = _optimise_once(recipe, task, model, optimizer, accelerator, state)
+            parts = _optimise_once(recipe, task, model, optimizers, accelerator, state)
             update(state.step, f"loss {parts['loss']:.4f}")
             finished = state.step == optim.steps
             if state.step % optim.log_every == 0 or finished:
@@ -115,10 +115,28 @@ def train(recipe: Recipe, task: Task, output: str | Path, *, quiet: bool = False
     return output / "model"
 
 
-def make_optimizer(model: nn.Module, optim: OptimConfig) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters."""
+def make_optimizers(model: nn.Module, optim: OptimConfig) -> dict[str, torch.optim.Optimizer]:
+    """AdamW over the trainable parameters ("optimizer"), or over those that Muon ("muon") does not take.
+
+    Muon's update has the root mean square of AdamW's (Liu et al. 2025, arXiv 2502.16982, section 2.2), so that one
+    learning rate serves both.
+
+    Raises:
+        RecipeError: Muon is asked for and torch is older than 2.9.
+    """
     trainable = [p for p in model.parameters() if p.requires_grad]
-    return torch.optim.AdamW(trainable, lr=optim.learning_rate, weight_decay=optim.weight_decay, betas=optim.betas)
+    matrices: list[nn.Parameter] = []
+    if optim.optimizer == "muon":
+        linear = {m.weight for m in model.modules() if isinstance(m, nn.Linear)}
+        matrices = [p for p in trainable if p in linear]
+    rest = [p for p in trainable if not any(p is m for m in matrices)]
+    common: dict[str, Any] = {"lr": optim.learning_rate, "weight_decay": optim.weight_decay}
+    optimizers: dict[str, torch.optim.Optimizer] = {"optimizer": torch.optim.AdamW(rest, betas=optim.betas, **common)}
+    if matrices:
+        if not hasattr(torch.optim, "Muon"):
+            raise RecipeError(f"optim.optimizer: muon needs torch 2.9 or newer, this is {torch.__version__}; use adamw")
+        optimizers["muon"] = torch.optim.Muon(matrices, adjust_lr_fn="match_rms_adamw", **common)
+    return optimizers
 
 
 def make_ema(model: nn.Module, optim: OptimConfig) -> EMAModel:
@@ -127,10 +145,12 @@ def make_ema(model: nn.Module, optim: OptimConfig) -> EMAModel:
 
 
 def learning_rate(step: int, optim: OptimConfig) -> float:
-    """Linear warm-up from 0, then constant or cosine to zero at the last step."""
+    """Linear warm-up from 0, then constant, or cosine or linear to zero at the last step."""
     warm = min(1.0, (step + 1) / max(1, optim.warmup_steps))
     if optim.schedule == "constant":
         return optim.learning_rate * warm
+    if optim.schedule == "linear":
+        return optim.learning_rate * warm * min(1.0, (optim.steps - step) / max(1, optim.decay_steps))
     done = max(0, step - optim.warmup_steps) / max(1, optim.steps - optim.warmup_steps)
     return optim.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
@@ -145,8 +165,10 @@ def step_generator(seed: int, micro_step: int, process: int) -> Generator:
 class TrainState:
     """Everything a run needs to go on: weights, averaged weights, optimiser moments and the step."""
 
-    def __init__(self, recipe: Recipe, model: nn.Module, optimizer: torch.optim.AdamW, ema: EMAModel) -> None:
-        self.recipe, self.model, self.optimizer, self.ema = recipe, model, optimizer, ema
+    def __init__(
+        self, recipe: Recipe, model: nn.Module, optimizers: dict[str, torch.optim.Optimizer], ema: EMAModel
+    ) -> None:
+        self.recipe, self.model, self.optimizers, self.ema = recipe, model, optimizers, ema
         self.step = 0
 
     def save(self, folder: Path) -> None:
@@ -183,40 +205,52 @@ class TrainState:
         self.step, self.ema.optimization_step = meta["step"], meta["ema_step"]
 
     def _tensors(self) -> dict[str, dict[str, Tensor]]:
-        moments = {
-            f"{index}.{name}": value if value.ndim else value[None]
-            for index, values in self.optimizer.state_dict()["state"].items()
-            for name, value in values.items()
-        }
         return {
             "model": self.model.state_dict(),
             "ema": {str(i): p for i, p in enumerate(self.ema.shadow_params)},
-            "optimizer": moments,
+            **{name: _moments(optimizer) for name, optimizer in self.optimizers.items()},
         }
 
     def _load(self, stored: dict[str, dict[str, Tensor]]) -> None:
         self.model.load_state_dict(stored["model"])
         self.ema.shadow_params = [stored["ema"][str(i)] for i in range(len(self.ema.shadow_params))]
-        moments: dict[int, dict[str, Tensor]] = {}
-        for key, value in stored["optimizer"].items():
-            index, name = key.split(".", 1)
-            moments.setdefault(int(index), {})[name] = value[0] if name == "step" else value
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        for kind, optimizer in self.optimizers.items():
+            moments: dict[int, dict[str, Tensor]] = {}
+            for key, value in stored[kind].items():
+                index, name = key.split(".", 1)
+                moments.setdefault(int(index), {})[name] = value[0] if name == "step" else value
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
 
     def _check(self, stored: dict[str, Any], folder: Path) -> None:
         def identity(recipe: dict[str, Any]) -> dict[str, Any]:
-            run_only = {"steps", "log_every", "validate_every", "checkpoint_minutes", "tensorboard"}
+            run_only = {
+                "steps",
+                "schedule",
+                "decay_steps",
+                "log_every",
+                "validate_every",
+                "checkpoint_minutes",
+                "tensorboard",
+            }
             return {**recipe, "optim": {k: v for k, v in recipe["optim"].items() if k not in run_only}}
 
         if identity(stored) != identity(self.recipe.model_dump(mode="json")):
             raise RecipeError(f"checkpoint {folder} was made by another recipe; choose another output or remove it")
 
 
+def _moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    return {
+        f"{index}.{name}": value if value.ndim else value[None]
+        for index, values in optimizer.state_dict()["state"].items()
+        for name, value in values.items()
+    }
+
+
 def _optimise_once(
-    recipe: Recipe, task: Task, model: nn.Module, optimizer: Any, accelerator: Accelerator, state: TrainState
+    recipe: Recipe, task: Task, model: nn.Module, optimizers: list[Any], accelerator: Accelerator, state: TrainState
 ) -> dict[str, float]:
     optim = recipe.optim
-    for group in optimizer.param_groups:
+    for group in (g for optimizer in optimizers for g in optimizer.param_groups):
         group["lr"] = learning_rate(state.step, optim)
     totals: dict[str, float] = {}
     for micro in range(optim.gradient_accumulation):
@@ -228,8 +262,9 @@ def _optimise_once(
             accelerator.backward(loss)
             if accelerator.sync_gradients:
                 accelerator.clip_grad_norm_(model.parameters(), optim.max_grad_norm)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
         for name, value in {"loss": loss, **parts}.items():
             totals[name] = totals.get(name, 0.0) + float(value.detach()) / optim.gradient_accumulation
     if not math.isfinite(totals["loss"]):

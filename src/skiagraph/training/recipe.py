@@ -26,7 +26,14 @@ class DataConfig(_Strict):
 
 
 class OptimConfig(_Strict):
-    """AdamW, averaging, precision and how often to log, validate and save."""
+    """Optimiser, averaging, precision and how often to log, validate and save.
+
+    "muon" takes Muon (Jordan et al. 2024; torch 2.9 has it) for the weights of linear layers, AdamW for the rest.
+    The schedule "linear" keeps the rate until `decay_steps` before the end and then lowers it to zero: a run without a
+    known end goes on at a constant rate, and a copy of its checkpoint, given an end, becomes the finished model.
+    """
+
+    optimizer: Literal["adamw", "muon"] = "adamw"
 
     steps: int = Field(ge=1)
     batch_size: int = Field(ge=1)
@@ -35,7 +42,8 @@ class OptimConfig(_Strict):
     weight_decay: float = Field(0.03, ge=0)
     betas: tuple[float, float] = (0.9, 0.99)
     warmup_steps: int = Field(100, ge=0)
-    schedule: Literal["constant", "cosine"] = "cosine"
+    schedule: Literal["constant", "cosine", "linear"] = "cosine"
+    decay_steps: int = Field(0, ge=0, description='last steps, over which the schedule "linear" lowers the rate')
     max_grad_norm: float = Field(1.0, gt=0)
     ema_decay: float = Field(0.999, ge=0, lt=1)
     precision: Literal["no", "bf16"] = "bf16"
@@ -152,6 +160,7 @@ class DenoiserModel(_Strict):
     num_heads: int | None = None
     patch_size: int | None = None
     head_channels: int | None = None
+    conv_channels: int | None = None
 
 
 class TextModel(_Strict):
@@ -189,6 +198,9 @@ class TextToImageRecipe(_Recipe):
     prediction_type: Literal["epsilon", "v_prediction"] = "epsilon"
     unconditional: float = Field(0.1, ge=0, lt=1)
     grounding_weight: float = Field(0.0, ge=0)
+    gain_power: float = Field(
+        1.0, ge=0, le=1, description="latent channels count by this power of what they do to pixels; 0 counts all alike"
+    )
 
 
 class InpaintingRecipe(_Recipe):

@@ -1,6 +1,7 @@
-"""Full views and crops of training images with everything a caption needs: latents, facts and region maps.
+"""Full views and crops of training images with everything a caption needs: latents, scores and region maps.
 
-Computed once and cached, because the autoencoder and the lung segmenter stay frozen while the denoiser trains.
+`FreshViews` moves and encodes images anew in every batch, for autoencoders whose encoder costs next to nothing.
+`CachedViews` are three views of each image, encoded once, for the others. Lungs and scores are found once for both.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,10 +21,10 @@ from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor, nn
 
 from skiagraph.data.anatomy import REGIONS
-from skiagraph.data.captions import Fact, facts_in_crop, facts_of, facts_unmeasured
 from skiagraph.data.datasets import Record
 from skiagraph.data.measure import MEASURE_NAMES, Cohorts, cohort_name, fit_cohorts, measure, standard_scores
 from skiagraph.files import atomic_path
+from skiagraph.models.autoencoder import SmallAutoencoderKL
 from skiagraph.pipelines.organs import regions_of_lungs
 from skiagraph.training.images import load_images, random_affine, to_model_range, warp
 
@@ -30,30 +32,105 @@ FULL, MOVED, CROP = 0, 1, 2
 """Kinds of view: as it is, slightly turned, zoomed and shifted, and a close-up."""
 
 
-@dataclass(frozen=True)
-class Views:
-    """Cached views of n radiographs.
+REGION_SIDE = 64
+"""Side of the region maps that fresh views are cut from."""
 
-    moments: (kinds, n, 2 * latent channels, h, w) float16, posterior mean and log variance.
-    regions: (kinds, n, regions, h, w) uint8, share of each latent pixel inside the region times 255.
-    scores: per radiograph its standard scores, None where there is nothing to compare with.
-    in_crop: per radiograph the share of each region that its close-up shows, empty where the regions are unknown.
-    cohorts: the normal cohorts that the scores refer to.
+Scores = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class ViewBatch:
+    """Views of some radiographs.
+
+    moments: (n, 2 * latent channels, h, w), posterior mean and log variance.
+    regions: (n, regions, h, w) in [0, 1], share of each latent pixel inside each of `REGIONS`.
+    shown: (n, regions) in [0, 1], how much of each region the view shows; 0 where it is unknown.
     """
 
     moments: Tensor
     regions: Tensor
-    scores: list[Mapping[str, float] | None]
-    in_crop: list[Mapping[str, float]]
+    shown: Tensor
+
+
+class Views(Protocol):
+    """Views of n radiographs, `scores` per radiograph (None where unknown) and the normal `cohorts` they refer to."""
+
+    scores: Sequence[Scores | None]
     cohorts: Cohorts
 
-    def __len__(self) -> int:
-        return self.moments.shape[1]
+    def batch(self, chosen: Tensor, kinds: Tensor, generator: Generator) -> ViewBatch:
+        """Views of the radiographs `chosen` (n,), each of its kind (`FULL`, `MOVED`, `CROP`)."""
 
-    def facts(self, records: Sequence[Record]) -> list[list[list[Fact]]]:
-        """Per kind and radiograph, what a caption may say."""
-        full = [facts_of(r, s) if s else facts_unmeasured(r) for r, s in zip(records, self.scores, strict=True)]
-        return [full, full, [facts_in_crop(f, shares) for f, shares in zip(full, self.in_crop, strict=True)]]
+
+@dataclass(frozen=True)
+class CachedViews:
+    """Three views of each of n radiographs.
+
+    moments: (kinds, n, 2 * latent channels, h, w) float16.
+    regions: (kinds, n, regions, h, w) uint8, 255 times the share.
+    shown: (kinds, n, regions) float32.
+    """
+
+    moments: Tensor
+    regions: Tensor
+    shown: Tensor
+    scores: Sequence[Scores | None]
+    cohorts: Cohorts
+
+    def batch(self, chosen: Tensor, kinds: Tensor, generator: Generator) -> ViewBatch:
+        """The stored views; nothing is random."""
+        return ViewBatch(
+            self.moments[kinds, chosen].float(), self.regions[kinds, chosen].float() / 255, self.shown[kinds, chosen]
+        )
+
+
+@dataclass(frozen=True)
+class FreshViews:
+    """Views made anew for every batch, on the autoencoder's device.
+
+    images: uint8 (n, 1, S, S).
+    regions: uint8 (n, regions, `REGION_SIDE`, `REGION_SIDE`), 255 times the share.
+    """
+
+    images: Tensor
+    regions: Tensor
+    scores: Sequence[Scores | None]
+    cohorts: Cohorts
+    autoencoder: nn.Module
+
+    @torch.no_grad()
+    def batch(self, chosen: Tensor, kinds: Tensor, generator: Generator) -> ViewBatch:
+        """Images moved at random, each by its kind, and encoded."""
+        device = next(self.autoencoder.parameters()).device
+        matrices, zoom = (t.to(device) for t in random_views(kinds, generator))
+        moved = warp(to_model_range(self.images[chosen].to(device)), matrices)
+        whole = self.regions[chosen].to(device).float() / 255
+        regions = warp(whole, matrices, padding="zeros")
+        moments = _moments(self.autoencoder, moved)
+        shown = shown_share(whole.sum(dim=(-1, -2)), regions.sum(dim=(-1, -2)), zoom)
+        return ViewBatch(moments, F.adaptive_avg_pool2d(regions, moments.shape[-1]), shown.cpu())
+
+
+def random_views(kinds: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Matrices (n, 2, 3) for `warp`, and the zoom (n,), of views of the given kinds."""
+    n = len(kinds)
+    by_kind = torch.stack(
+        [
+            random_affine(n, generator, rotate=0, zoom=0, shift=0),
+            random_affine(n, generator, rotate=5, zoom=0.08, shift=0.03),
+            random_affine(n, generator, rotate=0, zoom=0, shift=0.24),
+        ]
+    )
+    zoom = torch.where(kinds == CROP, 0.4 + 0.35 * torch.rand(n, generator=generator), 1.0)
+    matrices = by_kind[kinds, torch.arange(n)]
+    matrices[:, :, :2] *= zoom[:, None, None]
+    return matrices, zoom
+
+
+def shown_share(before: Tensor, after: Tensor, zoom: Tensor) -> Tensor:
+    """Share (n, regions) of each region in view, from areas before and after, and the zoom (n,); 0 where unknown."""
+    known = (before.amin(dim=1, keepdim=True) > 0).float()
+    return (after * zoom[:, None] ** 2 / before.clamp_min(1) * known).clamp(0, 1)
 
 
 def score_images(
@@ -83,7 +160,6 @@ def score_images(
     return scores, cohorts
 
 
-@torch.no_grad()
 def make_views(
     records: Sequence[Record],
     size: int,
@@ -92,47 +168,61 @@ def make_views(
     find: Callable[[Tensor], Tensor],
     cohorts: Cohorts | None,
     seed: int,
+    *,
+    cache: Path,
+    identity: str,
 ) -> Views:
-    """Compute the three kinds of view of all records; `find` is a `lung_finder`; deterministic in `seed`."""
+    """Fresh views where the autoencoder's encoder is linear, else cached ones; `find` is a `lung_finder`.
+
+    What takes long (lungs, scores, latents) is kept in the file `cache` and read where it was made for the same
+    `identity`. Cached views are deterministic in `seed`.
+    """
+    fresh = isinstance(autoencoder, SmallAutoencoderKL)
     images = load_images(records, size, fit)
-    lungs = find(images)
-    scores, cohorts = score_images(records, images, lungs, cohorts)
-    generator = Generator().manual_seed(seed)
-    matrices = [
-        random_affine(len(records), generator, rotate=0, zoom=0, shift=0),
-        random_affine(len(records), generator, rotate=5, zoom=0.08, shift=0.03),
-        random_affine(len(records), generator, rotate=0, zoom=0, shift=0.24),
-    ]
-    zoom = 0.4 + 0.35 * torch.rand(len(records), generator=generator)
-    matrices[CROP][:, :, :2] *= zoom[:, None, None]
-    kinds = [_view(images, lungs, m, autoencoder) for m in matrices]
-    before, cropped = kinds[FULL][2], kinds[CROP][2] * zoom[:, None] ** 2
-    shares = (cropped / before.clamp_min(1)).tolist()
-    known = (before.amin(dim=1) > 0).tolist()
-    return Views(
-        moments=torch.stack([k[0] for k in kinds]),
-        regions=torch.stack([k[1] for k in kinds]),
-        scores=scores,
-        in_crop=[dict(zip(REGIONS, s, strict=True)) if k else {} for s, k in zip(shares, known, strict=True)],
-        cohorts=cohorts,
-    )
+
+    def compute() -> tuple[dict[str, Tensor], dict]:
+        lungs = find(images)
+        scores, fitted = score_images(records, images, lungs, cohorts)
+        tensors = {"regions": _small_regions(lungs)} if fresh else _three_views(images, lungs, autoencoder, seed)
+        return tensors, {"scores": scores, "cohorts": fitted}
+
+    tensors, meta = _cached(cache, f"{identity} {fresh} {MEASURE_NAMES}", compute)
+    if fresh:
+        return FreshViews(images=images, autoencoder=autoencoder, **tensors, **meta)
+    return CachedViews(**tensors, **meta)
 
 
-def cached_views(path: Path, identity: str, compute: Callable[[], Views]) -> Views:
-    """Views from the cache file `path` where it was made for the same `identity`; else computed and stored."""
-    key = hashlib.sha256(f"{identity} {MEASURE_NAMES}".encode()).hexdigest()
+def _cached(
+    path: Path, identity: str, compute: Callable[[], tuple[dict[str, Tensor], dict]]
+) -> tuple[dict[str, Tensor], dict]:
+    key = hashlib.sha256(identity.encode()).hexdigest()
     meta_path = path.with_suffix(".json")
     if path.is_file() and meta_path.is_file():
         meta = json.loads(meta_path.read_text(encoding="utf-8"))
         if meta.pop("key") == key:
-            return Views(**load_file(path), **meta)
-    views = compute()
+            return load_file(path), meta
+    tensors, meta = compute()
     with atomic_path(path) as temporary:
-        save_file({"moments": views.moments, "regions": views.regions}, temporary)
-    meta = {"key": key, "scores": views.scores, "in_crop": views.in_crop, "cohorts": views.cohorts}
+        save_file(tensors, temporary)
     with atomic_path(meta_path) as temporary:
-        temporary.write_text(json.dumps(meta), encoding="utf-8")
-    return views
+        temporary.write_text(json.dumps({"key": key, **meta}), encoding="utf-8")
+    return tensors, meta
+
+
+@torch.no_grad()
+def _three_views(images: Tensor, lungs: Tensor, autoencoder: nn.Module, seed: int) -> dict[str, Tensor]:
+    generator = Generator().manual_seed(seed)
+    found = []
+    for kind in (FULL, MOVED, CROP):
+        matrices, zoom = random_views(torch.full((len(images),), kind), generator)
+        found.append(_view(images, lungs, matrices, autoencoder))
+        if kind == FULL:
+            before = found[FULL][2]
+        found[-1] = (*found[-1][:2], shown_share(before, found[-1][2], zoom))
+    return {
+        name: torch.stack(parts)
+        for name, parts in zip(("moments", "regions", "shown"), zip(*found, strict=True), strict=True)
+    }
 
 
 def _view(images: Tensor, lungs: Tensor, matrices: Tensor, autoencoder: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
@@ -142,14 +232,26 @@ def _view(images: Tensor, lungs: Tensor, matrices: Tensor, autoencoder: nn.Modul
     for start in track(range(0, len(images), 32), "encoding views", transient=True):
         part = slice(start, start + 32)
         moved = warp(to_model_range(images[part]), matrices[part])
-        moved = moved.expand(-1, autoencoder.config.in_channels, -1, -1)
-        posterior = autoencoder.encode(moved.to(device)).latent_dist
-        moments.append(posterior.parameters.half().cpu())
+        moments.append(_moments(autoencoder, moved.to(device)).half().cpu())
         masks = torch.stack([_stack(regions_of_lungs(row), images.shape[-1]) for row in lungs[part]])
         masks = warp(masks, matrices[part], mode="nearest", padding="zeros")
         areas.append(masks.sum(dim=(-1, -2)))
         small.append((F.adaptive_avg_pool2d(masks, moments[-1].shape[-1]) * 255).round().to(torch.uint8))
     return torch.cat(moments), torch.cat(small), torch.cat(areas)
+
+
+def _moments(autoencoder: nn.Module, images: Tensor) -> Tensor:
+    """Posterior mean and log variance of images (n, 1, H, W), as many channels as the autoencoder takes."""
+    with torch.autocast(images.device.type, enabled=False):
+        return autoencoder.encode(images.expand(-1, autoencoder.config.in_channels, -1, -1)).latent_dist.parameters
+
+
+def _small_regions(lungs: Tensor) -> Tensor:
+    maps = torch.zeros(len(lungs), len(REGIONS), REGION_SIDE, REGION_SIDE, dtype=torch.uint8)
+    for row, found in zip(maps, lungs, strict=True):
+        whole = _stack(regions_of_lungs(found), lungs.shape[-1])
+        row.copy_((F.adaptive_avg_pool2d(whole, REGION_SIDE) * 255).round())
+    return maps
 
 
 def _stack(regions: Mapping[str, np.ndarray] | None, size: int) -> Tensor:

@@ -82,8 +82,8 @@ MAXIMUM_STD = 2.0
 def patch_transform(images: Tensor, weights: Tensor, side: int, channels: int) -> tuple[Tensor, Tensor, Tensor]:
     """The Karhunen-Loeve transform of image patches: (basis, gain, mean) for `SmallAutoencoderKL.set_transform`.
 
-    Latent channels get standard deviations in proportion to the square root of the coefficients' own, with mean
-    square 1 before they are cut at `MAXIMUM_STD`: between whitening, which would make fine detail as important as the
+    Latent channels get standard deviations in proportion to the square root of the coefficients' own, cut at
+    `MAXIMUM_STD`, with mean square 1: between whitening, which would make fine detail as important as the
     picture's plan, and none, which would leave almost nothing but the patch means.
 
     Args:
@@ -102,8 +102,15 @@ def patch_transform(images: Tensor, weights: Tensor, side: int, channels: int) -
         covariance += torch.einsum("npi,npj,n->ij", patches, patches, share / patches.shape[1]).double()
     variance, basis = torch.linalg.eigh(covariance)
     std = variance.flip(0)[:channels].clamp_min(1e-12).sqrt()
-    wanted = (std / std.mean()).sqrt().clamp_max(MAXIMUM_STD)
+    wanted = _unit_mean_square(std.sqrt())
     return basis.flip(1)[:, :channels].float(), (wanted / std).float(), mean
+
+
+def _unit_mean_square(spread: Tensor) -> Tensor:
+    """Values in proportion to `spread`, cut at `MAXIMUM_STD`, whose squares have mean 1."""
+    for _ in range(50):
+        spread = (spread / spread.square().mean().sqrt()).clamp_max(MAXIMUM_STD)
+    return spread
 
 
 def _chunks(images: Tensor, shares: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

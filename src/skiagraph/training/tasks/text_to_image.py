@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from skiagraph.attention.grounding import grounding_loss, pointing_game, threshold_iou
 from skiagraph.attention.heatmaps import MIDDLE_LAYERS, capture_words, unit_maximum
 from skiagraph.data.anatomy import REGIONS
-from skiagraph.data.captions import Phrase, compose
+from skiagraph.data.captions import Fact, Phrase, compose, facts_in_crop, facts_of, facts_unmeasured
 from skiagraph.data.datasets import Record
 from skiagraph.data.measure import Cohorts
 from skiagraph.errors import RecipeError
@@ -28,7 +28,7 @@ from skiagraph.pipelines.text_to_image import TextToImagePipeline
 from skiagraph.training.images import random_indices, records_of
 from skiagraph.training.prompts import NO_REGION, PromptBatch, caption_language, tokenize_captions
 from skiagraph.training.recipe import DenoiserModel, TextModel, TextToImageRecipe
-from skiagraph.training.views import CROP, FULL, Views, cached_views, make_views
+from skiagraph.training.views import CROP, FULL, ViewBatch, Views, make_views
 
 VALIDATION_TIMESTEPS = (100, 300, 500, 700, 900)
 
@@ -97,7 +97,7 @@ class TextToImageTask:
         self.scheduler = training_scheduler(recipe.prediction_type)
         self.tokenizer, self.frozen_text, trained_text, text_dim = text_parts(recipe.text, caption_language())
         self.train, self.val, self.weights = self._views(cache)
-        channels, side = self.train.moments.shape[2] // 2, self.train.moments.shape[-1]
+        channels, side = self._latent_shape()
         denoiser = UViT2DModel(
             **denoiser_sizes(recipe.denoiser), sample_size=side, in_channels=channels, text_dim=text_dim,
             text_tokens=recipe.text.max_length,
@@ -105,23 +105,26 @@ class TextToImageTask:
         self.model = ConditionalDenoiser(denoiser, trained_text)
         if recipe.start_from is not None:
             self._start_from(recipe.start_from)
-        self.loss_weights = pixel_weights(self.autoencoder)
+        self.loss_weights = pixel_weights(self.autoencoder, recipe.gain_power)
         self.device = torch.device("cpu")
 
     def to(self, device: torch.device) -> None:
         self.device = device
         self.loss_weights = self.loss_weights.to(device)
+        self.autoencoder.to(device)
         self.frozen_text = self.frozen_text.to(device) if self.frozen_text else None
 
     def loss(self, model: nn.Module, batch_size: int, generator: Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        chosen = random_indices(len(self.train), batch_size, generator, self.weights)
+        chosen = random_indices(len(self.weights), batch_size, generator, self.weights)
         kinds = self._random_kinds(batch_size, generator)
         rng = random.Random(int(torch.randint(2**31, (1,), generator=generator)))
-        captions = [self._random_caption(int(k), int(i), rng) for k, i in zip(kinds, chosen, strict=True)]
+        views = self.train.batch(chosen, kinds, generator)
+        facts = self._facts(self.train_facts, chosen, kinds, views)
+        captions = [self._random_caption(int(i), f, int(k), rng) for i, f, k in zip(chosen, facts, kinds, strict=True)]
         prompts = self._prompts(captions)
-        latents = self._latents(self.train.moments[kinds, chosen], generator)
+        latents = self._latents(views.moments, generator)
         timesteps = torch.randint(self.scheduler.config.num_train_timesteps, (batch_size,), generator=generator)
-        regions = phrase_regions(self.train.regions[kinds, chosen], prompts.region.cpu()).to(self.device)
+        regions = phrase_regions(views.regions.to(self.device), prompts.region)
         if self.recipe.grounding_weight == 0:
             denoising = self._denoising_loss(model, latents, timesteps, prompts, generator)
             return denoising, {"denoising": denoising}
@@ -135,19 +138,21 @@ class TextToImageTask:
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Denoising loss and, per layer, how well words of unseen patients point to their region."""
-        chosen = torch.arange(0, len(self.val), max(1, len(self.val) // 160))
+        count = len(self.val.scores)
+        chosen = torch.arange(0, count, max(1, count // 160))
         rng = random.Random(0)
-        captions = [compose(self.val_facts[FULL][i], rng, dropout=0.0) for i in chosen.tolist()]
+        captions = [compose(self.val_facts[i], rng, dropout=0.0) for i in chosen.tolist()]
         generator = Generator().manual_seed(0)
         losses, scores = [], _GroundingScores()
         for number, part in enumerate(chosen.split(32)):
             prompts = self._prompts(captions[32 * number : 32 * number + len(part)])
-            latents = self._latents(self.val.moments[FULL, part], generator)
+            views = self.val.batch(part, torch.full_like(part, FULL), generator)
+            latents = self._latents(views.moments, generator)
             step = VALIDATION_TIMESTEPS[number % len(VALIDATION_TIMESTEPS)]
             timesteps = torch.full((len(latents),), step)
             with capture_words(model.denoiser, prompts.spans) as captured:
                 losses.append(self._denoising_loss(model, latents, timesteps, prompts, generator))
-            regions = phrase_regions(self.val.regions[FULL, part], prompts.region.cpu()).to(self.device)
+            regions = phrase_regions(views.regions.to(self.device), prompts.region)
             scores.add(captured.mean(), prompts, regions)
         return {"val_denoising": float(torch.stack(losses).mean()), **scores.summary()}
 
@@ -179,26 +184,39 @@ class TextToImageTask:
         error = denoising_error(predict, self.scheduler, latents, timesteps, generator)
         return (error * self.loss_weights).mean()
 
+    def _latent_shape(self) -> tuple[int, int]:
+        """Channels and side of the latents."""
+        moments = self.val.batch(
+            torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long), Generator()
+        ).moments
+        return moments.shape[1] // 2, moments.shape[-1]
+
     def _latents(self, moments: Tensor, generator: Generator) -> Tensor:
-        mean, logvar = moments.float().chunk(2, dim=1)
-        sample = mean + torch.exp(0.5 * logvar.clamp(-30, 20)) * torch.randn(mean.shape, generator=generator)
+        mean, logvar = moments.float().to(self.device).chunk(2, dim=1)
+        noise = torch.randn(mean.shape, generator=generator).to(self.device)
+        sample = mean + torch.exp(0.5 * logvar.clamp(-30, 20)) * noise
         config = self.autoencoder.config
-        return ((sample - (config.get("shift_factor") or 0.0)) * config.scaling_factor).to(self.device)
+        return (sample - (config.get("shift_factor") or 0.0)) * config.scaling_factor
 
     def _prompts(self, captions: list[list[Phrase]]) -> PromptBatch:
-        return tokenize_captions(self.tokenizer, captions, self.recipe.text.max_length).to(self.device)
+        return tokenize_captions(self.tokenizer, captions, self.recipe.text.max_length).trimmed().to(self.device)
 
     def _random_kinds(self, batch_size: int, generator: Generator) -> Tensor:
         crop = self.recipe.captions.crop_share
         shares = torch.tensor([(1 - crop) / 2, (1 - crop) / 2, crop])
         return torch.multinomial(shares, batch_size, replacement=True, generator=generator)
 
-    def _random_caption(self, kind: int, index: int, rng: random.Random) -> list[Phrase]:
+    def _facts(self, full: list[list[Fact]], chosen: Tensor, kinds: Tensor, views: ViewBatch) -> list[list[Fact]]:
+        shown = [dict(zip(REGIONS, row, strict=True)) for row in views.shown.tolist()]
+        rows = zip(chosen.tolist(), kinds.tolist(), shown, strict=True)
+        return [facts_in_crop(full[i], shares) if kind == CROP else full[i] for i, kind, shares in rows]
+
+    def _random_caption(self, index: int, facts: list[Fact], kind: int, rng: random.Random) -> list[Phrase]:
         if rng.random() < self.recipe.unconditional:
             return []
         if self.reports[index] and self.frozen_text is not None and kind != CROP:
             return [Phrase(self.reports[index])]
-        return compose(self.train_facts[kind][index], rng, self.recipe.captions.phrase_dropout)
+        return compose(facts, rng, self.recipe.captions.phrase_dropout)
 
     def _views(self, cache: Path) -> tuple[Views, Views, Tensor]:
         data, recipe = self.recipe.data, self.recipe
@@ -207,15 +225,22 @@ class TextToImageTask:
         identity = f"{data.model_dump()} {recipe.autoencoder} {recipe.captions.segmenter} {recipe.seed}"
 
         def views(name: str, records: list[Record], seed: int, cohorts: Cohorts | None = None) -> Views:
-            arguments = (records, data.image_size, data.fit, self.autoencoder, find, cohorts, seed)
-            return cached_views(cache / f"{name}.safetensors", identity, lambda: make_views(*arguments))
+            return make_views(
+                records, data.image_size, data.fit, self.autoencoder, find, cohorts, seed,
+                cache=cache / f"{name}.safetensors", identity=identity,
+            )  # fmt: skip
 
         train_views = views("train", train, recipe.seed)
         val_views = views("val", val, recipe.seed + 1, train_views.cohorts)
-        self.train_facts, self.val_facts = train_views.facts(train), val_views.facts(val)
+        self.train_facts, self.val_facts = _full_facts(train, train_views), _full_facts(val, val_views)
         self.reports = [r.report for r in train]
         weights = torch.tensor([_weight(r, recipe.sampling) for r in train])
         return train_views, val_views, weights
+
+
+def _full_facts(records: list[Record], views: Views) -> list[list[Fact]]:
+    """Per radiograph, what a caption may say of the whole of it."""
+    return [facts_of(r, s) if s else facts_unmeasured(r) for r, s in zip(records, views.scores, strict=True)]
 
 
 class _GroundingScores:
@@ -253,14 +278,15 @@ _WORD_GROUPS = {
 }
 
 
-def pixel_weights(autoencoder: nn.Module) -> Tensor:
+def pixel_weights(autoencoder: nn.Module, power: float = 1.0) -> Tensor:
     """Weights (channels, 1, 1) of mean 1 that make an error of latents count as it will in pixels, where that is known.
 
     Without them the many channels of fine detail, which noise makes unpredictable, drown the few that hold the picture.
+    With the full power, nearly all the weight lies on the mean of each patch; with half, ribs are learned sooner.
     """
     if not isinstance(autoencoder, SmallAutoencoderKL):
         return torch.ones(1, 1, 1)
-    gain = autoencoder.pixel_gain
+    gain = autoencoder.pixel_gain**power
     return (gain / gain.mean()).view(-1, 1, 1)
 
 
@@ -268,14 +294,14 @@ def phrase_regions(regions: Tensor, index: Tensor) -> Tensor:
     """Region map of every phrase.
 
     Args:
-        regions: (batch, regions, h, w) uint8.
+        regions: (batch, regions, h, w) in [0, 1].
         index: (batch, phrases) into the regions, `NO_REGION` for none.
 
     Returns:
         float (batch, phrases, h, w) in [0, 1]; zero where there is none.
     """
-    batch = torch.arange(len(regions))[:, None]
-    maps = regions[batch, index.clamp_min(0)].float() / 255
+    batch = torch.arange(len(regions), device=regions.device)[:, None]
+    maps = regions[batch, index.clamp_min(0)]
     return maps * (index != NO_REGION)[..., None, None]
 
 
