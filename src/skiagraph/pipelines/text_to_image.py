@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -55,9 +55,12 @@ class TextToImagePipeline(DiffusionPipeline):
         prompt_style: "report" gives prompts to the encoder as they are; "findings" first reads them as a report and
             states its findings in the words that the model was trained on (`skiagraph.data.captions.report_prompt`).
         colour: whether images are (n, H, W, 3); if not, what a three-channel autoencoder makes is averaged to grey.
+        perceptual_vae: draws generated latents in the place of `vae`, whose decoder is faithful: best where a real
+            picture is to come back, and without the detail that latents do not hold where there is none.
     """
 
-    model_cpu_offload_seq = "text_encoder->denoiser->vae"
+    model_cpu_offload_seq = "text_encoder->denoiser->vae->perceptual_vae"
+    _optional_components: ClassVar[list[str]] = ["perceptual_vae"]
 
     def __init__(
         self,
@@ -69,11 +72,13 @@ class TextToImagePipeline(DiffusionPipeline):
         prompt_length: int = 256,
         prompt_style: str = "report",
         colour: bool = False,
+        perceptual_vae: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(
-            denoiser=denoiser, vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, scheduler=scheduler
-        )
+            denoiser=denoiser, vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, scheduler=scheduler,
+            perceptual_vae=perceptual_vae,
+        )  # fmt: skip
         self.register_to_config(prompt_length=prompt_length, prompt_style=prompt_style, colour=colour)
 
     @classmethod
@@ -169,17 +174,24 @@ class TextToImagePipeline(DiffusionPipeline):
                 if callback_on_step_end is not None:
                     latents = callback_on_step_end(self, index, timestep, {"latents": latents}).get("latents", latents)
                 bar.update()
-        images = latents if output_type == "latent" else self.decode(latents)
+        images = latents if output_type == "latent" else self.draw(latents)
         self.maybe_free_model_hooks()
         return TextToImageOutput(images=images, prompts=prompts, truncated=list(text.truncated[-len(prompts) :]))
 
-    @torch.no_grad()
+    def draw(self, latents: Tensor) -> np.ndarray:
+        """Images as `decode` gives them of generated latents, by the perceptual decoder where the model has one."""
+        return self._decoded(latents, self.vae if self.perceptual_vae is None else self.perceptual_vae)
+
     def decode(self, latents: Tensor) -> np.ndarray:
-        """Float32 images (n, H, W), or (n, H, W, 3), in [0, 1] of scaled latents (n, c, h, w), a few at a time."""
-        config = self.vae.config
+        """Float32 images (n, H, W), or (n, H, W, 3), in [0, 1] of scaled latents (n, c, h, w), faithfully."""
+        return self._decoded(latents, self.vae)
+
+    @torch.no_grad()
+    def _decoded(self, latents: Tensor, vae: nn.Module) -> np.ndarray:
+        config = vae.config
         latents = latents / config.scaling_factor + (config.get("shift_factor") or 0.0)
-        latents = latents.to(self.vae.dtype)
-        images = torch.cat([self.vae.decode(chunk, return_dict=False)[0] for chunk in latents.split(8)])
+        latents = latents.to(vae.dtype)
+        images = torch.cat([vae.decode(chunk, return_dict=False)[0] for chunk in latents.split(8)])
         images = images.float().movedim(1, -1) if self.config.colour else images.float().mean(dim=1)
         return (images / 2 + 0.5).clamp(0, 1).cpu().numpy()
 

@@ -24,6 +24,11 @@ def records_of(data: DataConfig, split: str) -> list[Record]:
     return records
 
 
+def record_weight(record: Record, sampling: dict[str, float]) -> float:
+    """How often a record is drawn: its dataset's weight times the largest of its labels'; 1 for what is not named."""
+    return sampling.get(record.dataset, 1.0) * max([sampling.get(name, 1.0) for name in record.labels] or [1.0])
+
+
 def load_images(records: Sequence[Record], size: int, fit: str, channels: int = 1) -> Tensor:
     """All images as one uint8 tensor (n, channels, size, size): 1 for radiographs, 3 for colours."""
     images = torch.empty(len(records), channels, size, size, dtype=torch.uint8)

@@ -232,7 +232,8 @@ class TrainState:
                 "checkpoint_minutes",
                 "tensorboard",
             }
-            return {**recipe, "optim": {k: v for k, v in recipe["optim"].items() if k not in run_only}}
+            changes_training = {k: v for k, v in recipe.items() if k != "perceptual_decoder"}
+            return {**changes_training, "optim": {k: v for k, v in recipe["optim"].items() if k not in run_only}}
 
         if identity(stored) != identity(self.recipe.model_dump(mode="json")):
             raise RecipeError(f"checkpoint {folder} was made by another recipe; choose another output or remove it")

@@ -88,6 +88,32 @@ class AutoencoderRecipe(_Recipe):
     latent_noise: float = Field(0.5, ge=0, description="largest standard deviation of noise the decoder is to remove")
 
 
+class DecoderLosses(_Strict):
+    """Weights of a perceptual decoder's losses; `critic` is its gradient's share of the others' at the picture."""
+
+    coarse: float = Field(2.0, ge=0, description="of L1 at a quarter of the size")
+    fine: float = Field(0.3, ge=0, description="of L1 at full size")
+    features: float = Field(1.0, ge=0, description="of the frozen network's features")
+    consistency: float = Field(0.5, ge=0, description="of a sample's coefficients and its picture's")
+    critic: float = Field(0.8, ge=0)
+
+
+class PerceptualDecoderRecipe(_Recipe):
+    """A decoder for generated latents, from a trained autoencoder's; batches are half real, half generated latents."""
+
+    task: Literal["perceptual_decoder"]
+    autoencoder: str = Field(description="folder of the faithful autoencoder, from whose decoder this one starts")
+    generator: str = Field(description="folder of the text-to-image model whose samples it learns on")
+    bank: int = Field(640, ge=32, description="how many samples, rounded up to whole batches")
+    bank_steps: int = Field(20, ge=1)
+    crop: int = Field(160, ge=64, description="side of training crops in pixels, a multiple of 32")
+    latent_noise: float = Field(0.4, ge=0)
+    train_channels: list[int] = Field([6, 8, 12], description="numbers of first channels seen, drawn for each crop")
+    seen_channels: int = Field(8, ge=1, description="number of first channels that the finished decoder sees")
+    sampling: dict[str, float] = Field({}, description="weights of datasets and labels; 1 where absent")
+    losses: DecoderLosses = DecoderLosses()
+
+
 class _MaskedRecipe(_Recipe):
     """Something that learns masks of `classes`; "right lung" and "left lung" may come from masks of both."""
 
@@ -191,6 +217,7 @@ class TextToImageRecipe(_Recipe):
     task: Literal["text_to_image"]
     start_from: str | None = Field(None, description="a trained model of the same sizes to fine-tune")
     autoencoder: str
+    perceptual_decoder: str | None = Field(None, description="folder of a decoder that the finished model draws with")
     denoiser: DenoiserModel
     text: TextModel = TextModel()
     captions: CaptionConfig = CaptionConfig()
@@ -223,6 +250,7 @@ class InpaintingRecipe(_Recipe):
 
 Recipe = (
     AutoencoderRecipe
+    | PerceptualDecoderRecipe
     | SegmenterRecipe
     | LatentSegmenterRecipe
     | ClassifierRecipe

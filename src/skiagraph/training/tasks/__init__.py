@@ -17,6 +17,10 @@ def make_task(recipe: Recipe, output: Path) -> Task:
         from skiagraph.training.tasks.autoencoder import AutoencoderTask
 
         return AutoencoderTask(recipe)
+    if recipe.task == "perceptual_decoder":
+        from skiagraph.training.tasks.perceptual_decoder import PerceptualDecoderTask
+
+        return PerceptualDecoderTask(recipe, output / "cache")
     if recipe.task == "segmenter":
         from skiagraph.training.tasks.segmenter import SegmenterTask
 

@@ -25,7 +25,7 @@ from skiagraph.models.text import load_text_encoder, small_text_encoder, train_t
 from skiagraph.models.uvit import PRESETS, UViT2DModel
 from skiagraph.pipelines.organs import lung_finder
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
-from skiagraph.training.images import random_indices, records_of
+from skiagraph.training.images import random_indices, record_weight, records_of
 from skiagraph.training.prompts import NO_REGION, PromptBatch, caption_language, tokenize_captions
 from skiagraph.training.recipe import DenoiserModel, TextModel, TextToImageRecipe
 from skiagraph.training.views import CROP, FULL, ViewBatch, Views, make_views
@@ -161,6 +161,7 @@ class TextToImageTask:
         pipeline = TextToImagePipeline(
             denoiser=model.denoiser,
             vae=self.autoencoder,
+            perceptual_vae=load_component(self.recipe.perceptual_decoder) if self.recipe.perceptual_decoder else None,
             text_encoder=text_encoder,
             tokenizer=self.tokenizer,
             scheduler=DPMSolverMultistepScheduler.from_config(self.scheduler.config, algorithm_type="sde-dpmsolver++"),
@@ -234,7 +235,7 @@ class TextToImageTask:
         val_views = views("val", val, recipe.seed + 1, train_views.cohorts)
         self.train_facts, self.val_facts = _full_facts(train, train_views), _full_facts(val, val_views)
         self.reports = [r.report for r in train]
-        weights = torch.tensor([_weight(r, recipe.sampling) for r in train])
+        weights = torch.tensor([record_weight(r, recipe.sampling) for r in train])
         return train_views, val_views, weights
 
 
@@ -307,10 +308,6 @@ def phrase_regions(regions: Tensor, index: Tensor) -> Tensor:
 
 def _match(regions: Tensor, attention: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(regions, attention.shape[-2:])
-
-
-def _weight(record: Record, sampling: dict[str, float]) -> float:
-    return sampling.get(record.dataset, 1.0) * max([sampling.get(name, 1.0) for name in record.labels] or [1.0])
 
 
 def denoiser_sizes(model: DenoiserModel) -> dict:
