@@ -26,10 +26,10 @@ from edit_cases import Case, Prepared, prepared
 from edit_metrics import Judge
 from machine import machine
 from skiagraph.data.images import SYNTHETIC_TEXT, write_png
-from skiagraph.engine.manifest import open_manifest, save_manifest, weight_hashes
+from skiagraph.engine.manifest import open_manifest, save_manifest
 from skiagraph.evaluation import MetricResult
 from skiagraph.evaluation.result import mean_result
-from skiagraph.files import atomic_path, write_json
+from skiagraph.files import atomic_path, weight_hashes, write_json
 from skiagraph.models.registry import DEFAULT_MODEL, model_folder
 from skiagraph.pipelines.baselines import (
     blended_inpainting,

@@ -41,6 +41,11 @@ def sha256(path: str | Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def weight_hashes(folder: Path) -> dict[str, str]:
+    """sha256 of every weight file below a model folder, by relative path."""
+    return {str(p.relative_to(folder)): sha256(p) for p in sorted(folder.rglob("*.safetensors"))}
+
+
 def _replace(temporary: Path, target: Path) -> None:
     if temporary.is_dir() and target.is_dir():
         old = temporary.with_suffix(".old")

@@ -111,7 +111,7 @@ def test_perceptual_decoder_learns_all_its_losses_and_keeps_the_encoder(tmp_path
 
 
 def test_the_critic_pulls_at_the_decoder_and_learns_in_one_pass(tmp_path, root, perceptual_recipe):
-    """The decoder's gradient has the other losses' length times 1 + critic at most; the critic's is its hinge loss's."""
+    """The critic moves the decoder's gradient, and not its own, which is its hinge loss's; the encoder has none."""
 
     def gradients(critic):
         path = tmp_path / "recipe.yaml"

@@ -20,9 +20,9 @@ from skiagraph.data.images import SYNTHETIC_TEXT, read_picture, write_png
 from skiagraph.engine.contact_sheet import write_contact_sheet
 from skiagraph.engine.gate import Gate, GateConfig
 from skiagraph.engine.generate import SHEET_NAME, is_intact, read_table
-from skiagraph.engine.manifest import config_hash, open_manifest, save_manifest, weight_hashes
+from skiagraph.engine.manifest import config_hash, open_manifest, save_manifest
 from skiagraph.errors import DataError, ModelError, SkiagraphError
-from skiagraph.files import atomic_path, sha256
+from skiagraph.files import atomic_path, sha256, weight_hashes
 from skiagraph.models.registry import DEFAULT_MODEL, load_component, model_folder
 from skiagraph.pipelines.inpaint import InpaintSettings, Painter, inpaint, load_painter
 from skiagraph.progress import progress

@@ -15,9 +15,9 @@ from skiagraph.data.masks import read_region, read_segments
 from skiagraph.data.reports import Finding, Report, parse_report
 from skiagraph.data.roi import roi_of
 from skiagraph.engine.contact_sheet import write_contact_sheet
-from skiagraph.engine.manifest import new_manifest, save_manifest, weight_hashes
+from skiagraph.engine.manifest import new_manifest, save_manifest
 from skiagraph.errors import DataError, ImageError, MaskError, ReportError
-from skiagraph.files import sha256
+from skiagraph.files import sha256, weight_hashes
 from skiagraph.models.registry import DEFAULT_MODEL, model_folder
 from skiagraph.pipelines.counterfactual import Edit, EditSettings, edit_image
 from skiagraph.pipelines.organs import PROVIDERS, complete_regions

@@ -14,9 +14,9 @@ import torch
 
 from skiagraph.data.images import SYNTHETIC_TEXT, read_radiograph, write_png
 from skiagraph.engine.contact_sheet import write_contact_sheet
-from skiagraph.engine.manifest import open_manifest, save_manifest, weight_hashes
+from skiagraph.engine.manifest import open_manifest, save_manifest
 from skiagraph.errors import ModelError, ReportError
-from skiagraph.files import sha256
+from skiagraph.files import sha256, weight_hashes
 from skiagraph.models.registry import DEFAULT_MODEL, model_folder
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 from skiagraph.progress import progress

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from skiagraph.errors import SkiagraphError
-from skiagraph.files import sha256, write_json
+from skiagraph.files import write_json
 
 PACKAGES = ("skiagraph", "torch", "diffusers", "transformers", "accelerate", "safetensors", "monai", "numpy")
 FILE_NAME = "manifest.json"
@@ -21,11 +21,6 @@ FILE_NAME = "manifest.json"
 def config_hash(config: dict[str, Any]) -> str:
     """Short hash that two runs share exactly if their configuration is equal."""
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def weight_hashes(folder: Path) -> dict[str, str]:
-    """sha256 of every weight file below a model folder, by relative path."""
-    return {str(p.relative_to(folder)): sha256(p) for p in sorted(folder.rglob("*.safetensors"))}
 
 
 def new_manifest(verb: str, config: dict[str, Any], **more: Any) -> dict[str, Any]:

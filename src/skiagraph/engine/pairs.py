@@ -18,9 +18,9 @@ from skiagraph.data.images import SYNTHETIC_TEXT, write_png
 from skiagraph.data.masks import write_mask
 from skiagraph.engine.contact_sheet import write_contact_sheet
 from skiagraph.engine.generate import SHEET_LIMIT, SHEET_NAME, batches
-from skiagraph.engine.manifest import open_manifest, save_manifest, weight_hashes
+from skiagraph.engine.manifest import open_manifest, save_manifest
 from skiagraph.errors import MaskError, ReportError
-from skiagraph.files import atomic_path
+from skiagraph.files import atomic_path, weight_hashes
 from skiagraph.masks.folds import agreement, best_share, folds
 from skiagraph.masks.refine import refine
 from skiagraph.masks.threshold import confident_labels

@@ -17,9 +17,9 @@ from skiagraph.data.masks import write_mask
 from skiagraph.engine.dicom_seg import check_highdicom, write_dicom_seg
 from skiagraph.engine.generate import batches, is_intact
 from skiagraph.engine.journal import Journal
-from skiagraph.engine.manifest import open_manifest, save_manifest, weight_hashes
+from skiagraph.engine.manifest import open_manifest, save_manifest
 from skiagraph.errors import ImageError, ModelError
-from skiagraph.files import sha256
+from skiagraph.files import sha256, weight_hashes
 from skiagraph.models.latent_segmenter import LatentSegmenter, vote_entropy
 from skiagraph.models.registry import DEFAULT_SEGMENTER, load_component, model_folder
 from skiagraph.models.segmenter import Segmenter

@@ -87,18 +87,21 @@ def train(recipe: Recipe, task: Task, output: str | Path, *, quiet: bool = False
         _stop_requests() as stop,
         progress("training", optim.steps, done=state.step, quiet=quiet) as update,
     ):
-        last_save = time.monotonic()
+        last_save, last = time.monotonic(), {}
         while state.step < optim.steps:
             parts = _optimise_once(recipe, task, model, optimizers, accelerator, state)
-            update(state.step, f"loss {parts['loss']:.4f}")
             finished = state.step == optim.steps
+            # Reading a value waits for the device, so it is not done at every step.
             if state.step % optim.log_every == 0 or finished:
-                _log(output, accelerator, state.step, parts)
+                last = _finite(parts, state.step)
+                _log(output, accelerator, state.step, last)
+            update(state.step, f"loss {last['loss']:.4f}" if last else "")
             if optim.validate_every and (state.step % optim.validate_every == 0 or finished):
                 _log(output, accelerator, state.step, _validate(task, model, accelerator, state.ema))
             if accelerator.is_main_process and (
                 stop.requested or finished or time.monotonic() - last_save > 60 * optim.checkpoint_minutes
             ):
+                _finite(parts, state.step)
                 state.save(output / "checkpoint")
                 last_save = time.monotonic()
             if stop.requested:
@@ -249,11 +252,11 @@ def _moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 def _optimise_once(
     recipe: Recipe, task: Task, model: nn.Module, optimizers: list[Any], accelerator: Accelerator, state: TrainState
-) -> dict[str, float]:
+) -> dict[str, Tensor]:
     optim = recipe.optim
     for group in (g for optimizer in optimizers for g in optimizer.param_groups):
         group["lr"] = learning_rate(state.step, optim)
-    totals: dict[str, float] = {}
+    totals: dict[str, Tensor] = {}
     for micro in range(optim.gradient_accumulation):
         micro_step = state.step * optim.gradient_accumulation + micro
         generator = step_generator(recipe.seed, micro_step, accelerator.process_index)
@@ -267,14 +270,18 @@ def _optimise_once(
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
         for name, value in {"loss": loss, **parts}.items():
-            totals[name] = totals.get(name, 0.0) + float(value.detach()) / optim.gradient_accumulation
-    if not math.isfinite(totals["loss"]):
-        raise RecipeError(
-            f"loss is {totals['loss']} at step {state.step}; lower optim.learning_rate or use precision: no"
-        )
+            totals[name] = totals.get(name, 0.0) + value.detach() / optim.gradient_accumulation
     state.step += 1
     state.ema.step(accelerator.unwrap_model(model).parameters())
     return totals
+
+
+def _finite(parts: dict[str, Tensor], step: int) -> dict[str, float]:
+    """The values, checked before they are logged and before weights that made them are saved."""
+    values = {name: float(value) for name, value in parts.items()}
+    if not math.isfinite(values["loss"]):
+        raise RecipeError(f"loss is {values['loss']} by step {step}; lower optim.learning_rate or use precision: no")
+    return values
 
 
 @contextmanager

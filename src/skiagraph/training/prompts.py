@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 
 import torch
@@ -57,7 +58,7 @@ def tokenize_captions(
     for row, caption in enumerate(captions):
         tokens = list(start)
         for column, phrase in enumerate(caption):
-            piece = (separator if len(tokens) > len(start) else []) + _ids(tokenizer, phrase.text)
+            piece = (separator if len(tokens) > len(start) else ()) + _ids(tokenizer, phrase.text)
             room = max_length - len(tokens) - len(stop)
             if len(piece) > room and len(tokens) > len(start):
                 continue
@@ -79,12 +80,13 @@ def caption_language() -> Iterable[str]:
             yield word(Fact(key, side=side, zone=zone), wording)
 
 
-def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
+@lru_cache(maxsize=65536)
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
+    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def _affixes(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
     """Special tokens that the tokenizer puts before and after a text."""
-    whole, inner = tokenizer("lung")["input_ids"], _ids(tokenizer, "lung")
+    whole, inner = tokenizer("lung")["input_ids"], list(_ids(tokenizer, "lung"))
     at = next(i for i in range(len(whole)) if whole[i : i + len(inner)] == inner)
     return whole[:at], whole[at + len(inner) :]

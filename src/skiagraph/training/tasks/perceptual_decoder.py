@@ -154,7 +154,9 @@ class PerceptualDecoderTask:
 
 
 def sample_bank(recipe: PerceptualDecoderRecipe, prompts: list[str], weights: Tensor, cache: Path) -> Tensor:
-    """Latents (n, c, h, w), as the decoder takes them, of the recipe's generator, from training label rows drawn by the weights of the images.
+    """Latents (n, c, h, w), as the decoder takes them, of the recipe's generator, from training label rows.
+
+    Rows are drawn by the weights of their images, so that both halves of a batch have one mix of patients.
 
     Kept in files of `CHUNK` in the folder `cache`, so that a stopped run goes on where it was.
     """

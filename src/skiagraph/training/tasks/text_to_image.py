@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,11 +21,12 @@ from skiagraph.data.captions import Fact, Phrase, compose, facts_in_crop, facts_
 from skiagraph.data.datasets import Record
 from skiagraph.data.measure import Cohorts
 from skiagraph.errors import RecipeError
+from skiagraph.files import weight_hashes
 from skiagraph.models.autoencoder import SmallAutoencoderKL
-from skiagraph.models.registry import load_component
+from skiagraph.models.registry import load_component, model_folder
 from skiagraph.models.text import load_text_encoder, small_text_encoder, train_tokenizer
 from skiagraph.models.uvit import PRESETS, UViT2DModel
-from skiagraph.pipelines.organs import lung_finder
+from skiagraph.pipelines.organs import THRESHOLDS, lung_finder
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 from skiagraph.training.images import random_indices, record_weight, records_of
 from skiagraph.training.prompts import NO_REGION, PromptBatch, caption_language, tokenize_captions
@@ -223,12 +226,11 @@ class TextToImageTask:
         data, recipe = self.recipe.data, self.recipe
         find = lung_finder(recipe.captions.segmenter)
         train, val = records_of(data, "train"), records_of(data, "val")
-        identity = f"{data.model_dump()} {recipe.autoencoder} {recipe.captions.segmenter} {recipe.seed}"
 
         def views(name: str, records: list[Record], seed: int, cohorts: Cohorts | None = None) -> Views:
             return make_views(
                 records, data.image_size, data.fit, self.autoencoder, find, cohorts, seed,
-                cache=cache / f"{name}.safetensors", identity=identity,
+                cache=cache / f"{name}.safetensors", identity=self._views_identity(records, seed),
             )  # fmt: skip
 
         train_views = views("train", train, recipe.seed)
@@ -237,6 +239,16 @@ class TextToImageTask:
         self.reports = [r.report for r in train]
         weights = torch.tensor([record_weight(r, recipe.sampling) for r in train])
         return train_views, val_views, weights
+
+    def _views_identity(self, records: list[Record], seed: int) -> str:
+        """What cached views depend on: images, lungs and, unless encoding is done anew, the autoencoder."""
+        data, segmenter = self.recipe.data, self.recipe.captions.segmenter
+        parts: list[Any] = [[r.key for r in records], data.image_size, data.fit, segmenter]
+        if segmenter not in (None, THRESHOLDS):
+            parts.append(weight_hashes(model_folder(segmenter)))
+        if not isinstance(self.autoencoder, SmallAutoencoderKL):
+            parts += [weight_hashes(model_folder(self.recipe.autoencoder)), seed]
+        return json.dumps(parts)
 
 
 def _full_facts(records: list[Record], views: Views) -> list[list[Fact]]:
