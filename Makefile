@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= out/demo
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all lint gpu-kit clean
 
 demo: $(VENV)/.installed
 	$(BIN)/skiagraph generate --reports examples/reports.csv -o $(OUT)
@@ -18,6 +18,9 @@ test-all: $(VENV)/.installed
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+gpu-kit: $(VENV)/.installed
+	$(BIN)/python gpu-kit/pack.py $(or $(RECIPE),recipes/shipped-text-to-image-gpu.yaml) -o out/gpu-kit --part-mb $(or $(PART_MB),60)
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)

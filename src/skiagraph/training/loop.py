@@ -88,13 +88,14 @@ def train(recipe: Recipe, task: Task, output: str | Path, *, quiet: bool = False
         progress("training", optim.steps, done=state.step, quiet=quiet) as update,
     ):
         last_save, last = time.monotonic(), {}
+        pace = _Pace(state.step)
         while state.step < optim.steps:
             parts = _optimise_once(recipe, task, model, optimizers, accelerator, state)
             finished = state.step == optim.steps
             # Reading a value waits for the device, so it is not done at every step.
             if state.step % optim.log_every == 0 or finished:
                 last = _finite(parts, state.step)
-                _log(output, accelerator, state.step, last)
+                _log(output, accelerator, state.step, {**last, "seconds_per_step": pace.since_last(state.step)})
             update(state.step, f"loss {last['loss']:.4f}" if last else "")
             if optim.validate_every and (state.step % optim.validate_every == 0 or finished):
                 _log(output, accelerator, state.step, _validate(task, model, accelerator, state.ema))
@@ -321,6 +322,19 @@ def _plain_attention(device: torch.device) -> Iterator[None]:
             yield
     finally:
         torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(not upcast)
+
+
+class _Pace:
+    """Seconds a step, of the steps since the last question, validation and checkpoints among them."""
+
+    def __init__(self, step: int) -> None:
+        self.step, self.time = step, time.monotonic()
+
+    def since_last(self, step: int) -> float:
+        now = time.monotonic()
+        seconds = (now - self.time) / max(1, step - self.step)
+        self.step, self.time = step, now
+        return seconds
 
 
 class _StopFlag:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Iterable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -162,10 +163,10 @@ class TextToImageTask:
     def export(self, model: nn.Module, folder: Path) -> None:
         text_encoder = model.text_encoder if self.frozen_text is None else self.frozen_text
         pipeline = TextToImagePipeline(
-            denoiser=model.denoiser,
-            vae=self.autoencoder,
+            denoiser=deepcopy(model.denoiser),  # copies, for half precision is the export's alone
+            vae=deepcopy(self.autoencoder),
             perceptual_vae=load_component(self.recipe.perceptual_decoder) if self.recipe.perceptual_decoder else None,
-            text_encoder=text_encoder,
+            text_encoder=deepcopy(text_encoder),
             tokenizer=self.tokenizer,
             scheduler=DPMSolverMultistepScheduler.from_config(self.scheduler.config, algorithm_type="sde-dpmsolver++"),
             prompt_length=self.recipe.text.max_length,
