@@ -23,7 +23,7 @@ from PIL import Image
 from rich.progress import track
 
 from parts import MEGA, split
-from skiagraph.data.datasets import Record, data_root
+from skiagraph.data.datasets import data_root
 from skiagraph.data.images import read_radiograph, square
 from skiagraph.models.registry import model_folder
 from skiagraph.training.images import records_of
@@ -85,16 +85,17 @@ def pack_data(recipe: TextToImageRecipe, output: Path, megabytes: float) -> int:
         pixels = square(read_radiograph(record.path).pixels, recipe.data.image_size, fit=recipe.data.fit)
         pictures.append(np.round(pixels * 255).astype(np.uint8))
     quality = _fitting_quality(pictures, megabytes * MEGA * 0.97)
-    by_folder: dict[Path, list[Record]] = defaultdict(list)
+    root = data_root(recipe.data.root)
+    names: dict[str, set[str]] = defaultdict(set)
     for record, picture in zip(records, pictures, strict=True):
-        root = record.path.parents[1]
-        by_folder[root].append(record)
-        target = output / root.relative_to(data_root(recipe.data.root)) / record.path.relative_to(root)
+        place = record.path.relative_to(root)
+        names[place.parts[0]].add(place.name)
+        target = output / place
         target.parent.mkdir(parents=True, exist_ok=True)
         # The name stays, whatever it ends in: pictures are told by their content.
         target.write_bytes(_webp(picture, quality))
-    for root, members in by_folder.items():
-        _copy_tables(root, output / root.name, {r.path.name for r in members})
+    for dataset, kept in names.items():
+        _copy_tables(root / dataset, output / dataset, kept)
     return quality
 
 

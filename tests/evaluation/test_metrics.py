@@ -4,7 +4,7 @@ from scipy import linalg
 from sklearn.metrics.pairwise import polynomial_kernel
 
 from skiagraph.errors import EvaluationError
-from skiagraph.evaluation import auroc, bootstrap, frechet_distance, kernel_distance, memorisation
+from skiagraph.evaluation import auroc, bootstrap, frechet_distance, kernel_distance
 
 RNG = np.random.default_rng(0)
 
@@ -54,17 +54,6 @@ def test_bootstrap_covers_a_known_mean():
         low, high = bootstrap(np.mean, np.random.default_rng(seed).normal(size=40), resamples=200, seed=seed)
         hits += low <= 0 <= high
     assert 85 <= hits <= 99
-
-
-def test_copies_are_found_and_fresh_images_are_not():
-    train, holdout, fresh = RNG.normal(size=(300, 16)), RNG.normal(size=(200, 16)), RNG.normal(size=(200, 16))
-    groups = {"train_groups": np.arange(300), "holdout_groups": np.arange(300, 500), "extractor": "x"}
-    assert memorisation(fresh, train, holdout, **groups).value < 0.12
-    copies = memorisation(train[:50] + 0.001, train, holdout, **groups)
-    assert copies.value == 1
-    assert copies.details["nearest"] == list(range(50))
-    with pytest.raises(EvaluationError, match="patients are in train and holdout"):
-        memorisation(fresh, train, holdout, extractor="x", train_groups=np.arange(300), holdout_groups=np.arange(200))
 
 
 @pytest.mark.parametrize(

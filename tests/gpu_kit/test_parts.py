@@ -34,16 +34,23 @@ def test_parts_of_an_earlier_archive_go(tmp_path, folder):
     (folder / "file").write_bytes(bytes(30_000))
     assert len(split(folder, tmp_path / "out", "data", 0.01, compress=False)) > 1
     split(folder, tmp_path / "out", "data", 1, compress=False)
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["data.000.part"]
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["data.000.of-001.part"]
 
 
-@pytest.mark.parametrize(
-    ("lost", "message"), [(1, "without a gap"), (-1, "do not unpack"), (slice(None), "without a gap")]
-)
-def test_a_missing_part_is_named_and_nothing_is_written(tmp_path, folder, lost, message):
+@pytest.mark.parametrize("lost", [1, -1, slice(None)])
+def test_a_missing_part_is_noticed_and_nothing_is_written(tmp_path, folder, lost):
     (folder / "file").write_bytes(bytes(range(256)) * 200)
     parts = split(folder, tmp_path / "out", "data", 0.01, compress=False)
     del parts[lost]
-    with pytest.raises(SystemExit, match=message):
+    with pytest.raises(SystemExit, match="copy the others"):
+        join(parts, tmp_path / "back")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out"]
+
+
+def test_a_truncated_part_is_noticed_and_nothing_is_written(tmp_path, folder):
+    (folder / "file").write_bytes(bytes(range(256)) * 200)
+    parts = split(folder, tmp_path / "out", "data", 0.01, compress=True)
+    parts[-1].write_bytes(parts[-1].read_bytes()[:-100])
+    with pytest.raises(SystemExit, match="do not unpack"):
         join(parts, tmp_path / "back")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out"]

@@ -1,13 +1,16 @@
 """Metrics as functions of arrays or features, each with a value, an interval, n and a direction."""
 
 from skiagraph.evaluation.classification import auroc
+from skiagraph.evaluation.copies import CopyCheck, nearest_neighbours
 from skiagraph.evaluation.distances import frechet_distance, kernel_distance
-from skiagraph.evaluation.memorisation import memorisation, nearest_neighbours
 from skiagraph.evaluation.overlap import dice, hd95, iou, pooled_iou
+from skiagraph.evaluation.patches import sliced_wasserstein
 from skiagraph.evaluation.result import MetricResult, bootstrap
 from skiagraph.evaluation.similarity import ssim
+from skiagraph.evaluation.two_sample import two_sample_test
 
 __all__ = [
+    "CopyCheck",
     "MetricResult",
     "auroc",
     "bootstrap",
@@ -16,8 +19,9 @@ __all__ = [
     "hd95",
     "iou",
     "kernel_distance",
-    "memorisation",
     "nearest_neighbours",
     "pooled_iou",
+    "sliced_wasserstein",
     "ssim",
+    "two_sample_test",
 ]

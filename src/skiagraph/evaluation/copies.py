@@ -1,0 +1,126 @@
+"""Are samples copies of training images? And would this check have noticed if they were?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from scipy import ndimage
+
+from skiagraph.errors import EvaluationError
+from skiagraph.evaluation.result import MetricResult, bootstrap, features_of
+
+Images = np.ndarray
+
+THUMBNAIL = "pixels-32"
+"""Extractor name of `thumbnails`."""
+
+ALTERATIONS: Mapping[str, Callable[[Images, np.random.Generator], Images]] = {
+    "noise of 0.05": lambda x, rng: np.clip(x + 0.05 * rng.standard_normal(x.shape), 0, 1),
+    "shifted by 4 %": lambda x, _: ndimage.shift(
+        x, (0, *(round(0.04 * s) for s in x.shape[1:])), order=0, mode="nearest"
+    ),
+    "zoomed by 6 %": lambda x, _: _zoomed(x, 1.06),
+    "mirrored": lambda x, _: x[..., ::-1],
+    "contrast": lambda x, _: np.clip((x - 0.5) * 0.8 + 0.55, 0, 1),
+}
+"""What a copy may look like, by name: images (n, H, W) in [0, 1] to others of the same shape."""
+
+
+def nearest_neighbours(query: np.ndarray, bank: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cosine similarity (n,) and index (n,) of the nearest of `bank` (m, d) for each of `query` (n, d)."""
+    similarity = _unit(query) @ _unit(bank).T
+    index = similarity.argmax(axis=1)
+    return similarity[np.arange(len(query)), index], index
+
+
+def thumbnails(images: Images, side: int = 32) -> np.ndarray:
+    """Small pictures as features, float32 (n, side^2), each of mean 0: a copy's plan survives what changes its texture.
+
+    Args:
+        images: (n, H, W), sides multiples of `side`.
+        side: of the small pictures.
+    """
+    n, height, width = np.shape(images)
+    small = np.asarray(images, np.float32).reshape(n, side, height // side, side, width // side).mean(axis=(2, 4))
+    flat = small.reshape(n, -1)
+    return flat - flat.mean(axis=1, keepdims=True)
+
+
+class CopyCheck:
+    """Is a picture nearer to the training set than a fresh patient's picture would be, beside how near it is to others?
+
+    A picture's score is (s_train - s_others) / spread: how much more similar its nearest training image is than its
+    nearest held-out one, over the standard deviation of its similarities to all held-out ones (cosine, of features
+    minus the training set's mean). Generated pictures are often far from all real ones, which hides copies from a
+    threshold on the similarity itself; gap and spread shrink together. The threshold is the `quantile` of the scores of
+    held-out pictures, each against the other patients', so fresh pictures exceed it with a chance of 1 - quantile.
+
+    Args:
+        train: features (m, d) of the training images.
+        holdout: features (k, d) of images of patients who are not in train.
+        extractor: name of the feature extractor.
+        train_groups: patient of each training row.
+        holdout_groups: patient of each held-out row.
+        quantile: of the held-out scores that is the threshold.
+
+    Raises:
+        EvaluationError: a patient on both sides, or a single held-out patient.
+    """
+
+    def __init__(
+        self, train: np.ndarray, holdout: np.ndarray, *, extractor: str, train_groups: np.ndarray,
+        holdout_groups: np.ndarray, quantile: float = 0.95,
+    ) -> None:  # fmt: skip
+        both = set(train_groups.tolist()) & set(holdout_groups.tolist())
+        if both:
+            raise EvaluationError(
+                f"{len(both)} patients are in train and holdout, such as {min(both)}; split by patient"
+            )
+        if len(set(holdout_groups.tolist())) < 2:
+            raise EvaluationError("one held-out patient has nobody to be compared with; hold out more")
+        train, holdout = features_of("training", train), features_of("held-out", holdout)
+        self.mean, self.extractor, self.quantile = train.mean(axis=0), extractor, quantile
+        self.train, self.holdout = _unit(train - self.mean), _unit(holdout - self.mean)
+        to_others = self.holdout @ self.holdout.T
+        to_others[holdout_groups[:, None] == holdout_groups[None]] = np.nan
+        self.threshold = float(np.quantile(self._gap(self.holdout, to_others), quantile))
+
+    def scores(self, features: np.ndarray) -> np.ndarray:
+        """Score (n,) of each picture from its features (n, d)."""
+        unit = _unit(features_of("picture", features) - self.mean)
+        return self._gap(unit, unit @ self.holdout.T)
+
+    def share(self, synthetic: np.ndarray, planted: Mapping[str, np.ndarray] | None = None) -> MetricResult:
+        """Share of pictures above the threshold; by chance it is 1 - quantile.
+
+        `details` holds that chance, the threshold, each picture's nearest training index and, for features of `planted`
+        copies by name, the share of them that is found: the power of the check.
+        """
+        above = (self.scores(synthetic) > self.threshold).astype(float)
+        low, high = bootstrap(lambda a: float(a.mean()), above)
+        details = {
+            "chance": 1 - self.quantile,
+            "threshold": self.threshold,
+            "nearest": nearest_neighbours(synthetic - self.mean, self.train)[1].tolist(),
+            "found": {n: float((self.scores(f) > self.threshold).mean()) for n, f in (planted or {}).items()},
+        }
+        return MetricResult(
+            "share of copies", float(above.mean()), low, high, len(above), "lower", extractor=self.extractor,
+            details=details,
+        )  # fmt: skip
+
+    def _gap(self, unit: np.ndarray, to_others: np.ndarray) -> np.ndarray:
+        to_train = (unit @ self.train.T).max(axis=1)
+        return (to_train - np.nanmax(to_others, axis=1)) / np.nanstd(to_others, axis=1).clip(1e-9)
+
+
+def _zoomed(images: Images, factor: float) -> Images:
+    height, width = images.shape[1:]
+    larger = ndimage.zoom(images, (1, factor, factor), order=1)
+    top, left = (larger.shape[1] - height) // 2, (larger.shape[2] - width) // 2
+    return larger[:, top : top + height, left : left + width].clip(0, 1)
+
+
+def _unit(features: np.ndarray) -> np.ndarray:
+    return features / np.linalg.norm(features, axis=1, keepdims=True).clip(1e-12)
