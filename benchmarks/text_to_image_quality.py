@@ -3,17 +3,18 @@
     python benchmarks/text_to_image_quality.py --data DIR -o out/quality
 
 Generates one image for each of n held-out patients' label rows (never seen in training), so that both sides have the
-same mix of findings, views and ages. Two extractors: EfficientNet-Lite0 of ImageNet, and the shipped classifier.
-The floor is real images against the same held-out ones, with the same mix of datasets and as near the same n as there
-are patients: training patients for ImageNet's, others held out for the classifier's, which was trained on the former
-and places them farther from held-out images than it places generated ones. Besides, the held-out images themselves,
-encoded and decoded: the part that is the autoencoder's.
+same mix of findings, views and ages. Judges: EfficientNet-Lite0 and Lite2 of ImageNet, against which nothing here was
+trained; the shipped classifier; distances of patches by size, without a network; and a network trained for nothing but
+to tell both sides apart. Floors are real images of other patients against the same held-out ones, at equal n with the
+same mix: training patients, except for the classifier, which was trained on those. Beside them stand held-out images
+through the faithful decoder and through the perceptual one.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,81 +25,162 @@ from machine import machine
 from skiagraph.data.captions import record_prompt
 from skiagraph.data.datasets import Record, load_records
 from skiagraph.data.images import read_radiograph, square
+from skiagraph.data.measure import measure
 from skiagraph.engine.generate import GenerateConfig, generate
-from skiagraph.evaluation import MetricResult, auroc, frechet_distance, kernel_distance, memorisation
+from skiagraph.evaluation import (
+    CopyCheck,
+    MetricResult,
+    auroc,
+    frechet_distance,
+    kernel_distance,
+    sliced_wasserstein,
+    two_sample_test,
+)
+from skiagraph.evaluation.copies import ALTERATIONS, THUMBNAIL, thumbnails
 from skiagraph.evaluation.features import EXTRACTOR as CLASSIFIER
 from skiagraph.evaluation.features import classify
-from skiagraph.evaluation.imagenet import EXTRACTOR as IMAGENET
 from skiagraph.evaluation.imagenet import ImageNetExtractor
 from skiagraph.files import write_json
 from skiagraph.models.registry import DEFAULT_MODEL, load_component
+from skiagraph.pipelines.organs import find_lungs, regions_of_lungs
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 from skiagraph.training.tasks.classifier import TARGETS, targets_of
 
-DATASETS = ("kermany_pneumonia", "nih_chestxray14", "hannover_covid19")
+DATASETS = ("kermany_pneumonia", "nih_chestxray14", "nih_chestxray14_more", "montgomery")
 SIDE = 256
+PLANTED = 100
+"""Training images that are altered and planted as copies."""
+
+Results = dict[str, MetricResult]
+Features = Callable[[np.ndarray], np.ndarray]
 
 
 def main() -> None:
     """Generate, measure, print and write results.json."""
     args = _arguments()
     torch.manual_seed(0)
-    holdout = _one_per_patient(load_records(DATASETS, args.data, splits=["test"]), args.seed)
-    holdout = random.Random(args.seed).sample(holdout, min(args.n, len(holdout)))
-    train = load_records(DATASETS, args.data, splits=["train"])
     unseen = _one_per_patient(load_records(DATASETS, args.data, splits=["val", "test"]), args.seed)
+    tested = [r for r in unseen if r.split == "test"]
+    holdout = random.Random(args.seed).sample(tested, min(args.n, len(tested)))
+    train = load_records(DATASETS, args.data, splits=["train"])
     seen = {(r.dataset, r.patient) for r in holdout}
     others = _matched([r for r in unseen if (r.dataset, r.patient) not in seen], holdout, args.seed)
+    matched = _matched(_one_per_patient(train, args.seed), holdout, args.seed)
+    synthetic = _generated([record_prompt(r) for r in holdout], args, "images")
+    real, floor = _pixels(holdout), _pixels(matched)
+    pipeline = TextToImagePipeline.load(args.model)
+    sets = {"generated": synthetic, "floor": floor, **_through_decoders(real, pipeline)}
 
-    config = GenerateConfig(
-        reports=tuple(record_prompt(r) for r in holdout), model=args.model, seed=args.seed, steps=args.steps,
-        guidance=args.guidance, dtype=args.dtype, batch_size=16,
-    )  # fmt: skip
-    rows = generate(config, args.output / "images")["images"]
-    synthetic = np.stack([np.asarray(Image.open(args.output / "images" / r["file"]), np.float32) / 255 for r in rows])
-
-    holdout_pixels, train_pixels = _pixels(holdout), _pixels(train)
-    groups = {"train_groups": _patients(train), "holdout_groups": _patients(holdout)}
-    classifier, imagenet = load_component(CLASSIFIER), ImageNetExtractor()
-    place = {r.key: i for i, r in enumerate(train)}
-    matched = [place[r.key] for r in _matched([r for r in train if r.labels], holdout, args.seed)]
-    reconstructed = _through_autoencoder(holdout_pixels, args.model)
-    results: dict[str, MetricResult] = {}
-    for extractor, features, floor in (
-        (CLASSIFIER, lambda x: classify(classifier, x)[0], _pixels(others)),
-        (IMAGENET, imagenet.features, train_pixels[matched]),
-    ):
-        real, fake = features(holdout_pixels), features(synthetic)
-        sets = {"generated": fake, "floor": features(floor), "reconstructed": features(reconstructed)}
-        for name, found in sets.items():
-            for metric in (frechet_distance, kernel_distance):
-                result = metric(real, found, extractor=extractor)
-                results[f"{result.name}, {name} to held-out [{extractor}]"] = result
-        copied = memorisation(fake, features(train_pixels), real, extractor=extractor, **groups)
-        results[f"memorised share [{extractor}]"] = copied
+    results: Results = {}
+    for name in ("efficientnet-lite0", "efficientnet-lite2"):
+        extractor = ImageNetExtractor(name)
+        results |= _distances(real, sets, extractor.features, extractor.name)
+    classifier = load_component(CLASSIFIER)
+    results |= _distances(real, {**sets, "floor": _pixels(others)}, lambda x: classify(classifier, x)[0], CLASSIFIER)
+    for name, images in sets.items():
+        results |= {f"{r.name}, {name}": r for r in sliced_wasserstein(real, images)}
+    for name in ("generated", "floor"):
+        groups = {"real_groups": _patients(holdout), "synthetic_groups": np.arange(len(sets[name]))}
+        results[f"two-sample AUC, {name}"] = two_sample_test(real, sets[name], **groups, seed=args.seed)
     results |= _intended(holdout, classify(classifier, synthetic)[1], "generated")
-    results |= _intended(holdout, classify(classifier, holdout_pixels)[1], "real held-out")
+    results |= _intended(holdout, classify(classifier, real)[1], "real")
+    results |= _effusion_sides(args)
+    results |= _copies(train, holdout, real, synthetic, pipeline, ImageNetExtractor("efficientnet-lite2"))
     _report(results, args, len(holdout))
 
 
-def _through_autoencoder(pixels: np.ndarray, model: str) -> np.ndarray:
-    """Radiographs as the autoencoder gives them back: what no denoiser could do better."""
-    pipeline = TextToImagePipeline.load(model)
-    return np.concatenate(
-        [pipeline.decode(pipeline.encode(part)) for part in np.array_split(pixels, len(pixels) // 16)]
-    )
+def _distances(real: np.ndarray, sets: dict[str, np.ndarray], features: Features, extractor: str) -> Results:
+    found, results = features(real), {}
+    for name, images in sets.items():
+        other = features(images)
+        for metric in (frechet_distance, kernel_distance):
+            result = metric(found, other, extractor=extractor)
+            results[f"{result.name}, {name} to held-out [{extractor}]"] = result
+    return results
 
 
-def _intended(records: list[Record], scores: dict[str, np.ndarray], whose: str) -> dict[str, MetricResult]:
+def _through_decoders(pixels: np.ndarray, pipeline: TextToImagePipeline) -> dict[str, np.ndarray]:
+    """Radiographs as each decoder gives them back: what no denoiser could do better."""
+    latents = pipeline.encode(pixels).split(16)
+    sets = {"faithful decoder": np.concatenate([pipeline.decode(z) for z in latents])}
+    if pipeline.perceptual_vae is not None:
+        sets["perceptual decoder"] = np.concatenate([pipeline.draw(z) for z in latents])
+    return sets
+
+
+def _intended(records: list[Record], scores: dict[str, np.ndarray], whose: str) -> Results:
     """AUROC of the classifier's score against the label asked for, where at least 10 images are on each side."""
     targets = np.array([targets_of(r) for r in records])
     found = {}
     for index, name in enumerate(TARGETS):
         known = ~np.isnan(targets[:, index])
         truth = targets[known, index]
-        if min(truth.sum(), len(truth) - truth.sum()) >= 10:
+        if name in scores and min(truth.sum(), len(truth) - truth.sum()) >= 10:
             found[f"AUROC {name}, {whose}"] = auroc(truth.astype(int), scores[name][known])
     return found
+
+
+def _effusion_sides(args: argparse.Namespace) -> Results:
+    """Is an effusion on the side asked for? By which lung base is denser, in images made for this."""
+    reports = [f"Large {side} pleural effusion. PA view of an adult." for side in ("right", "left")] * (args.sides // 2)
+    images = _generated(reports, args, "effusions")
+    found = find_lungs(
+        load_component("lung-segmenter").eval(), torch.from_numpy(np.round(images * 255).astype(np.uint8))[:, None]
+    )
+    asked, lean = [], []
+    for report, image, lungs in zip(reports, images, found, strict=True):
+        if (regions := regions_of_lungs(lungs)) is not None:
+            asked.append("right" in report)
+            lean.append(measure(image, regions)["base density difference"])
+    return {"AUROC side of effusion, generated": auroc(np.array(asked, int), np.array(lean))}
+
+
+def _copies(
+    train: list[Record], holdout: list[Record], real: np.ndarray, synthetic: np.ndarray,
+    pipeline: TextToImagePipeline, extractor: ImageNetExtractor,
+) -> Results:  # fmt: skip
+    pixels = _pixels(train)
+    rng = np.random.default_rng(0)
+    planted = pixels[rng.choice(len(pixels), PLANTED, replace=False)]
+    kinds = {name: np.asarray(alter(planted, rng), np.float32) for name, alter in ALTERATIONS.items()}
+    kinds |= _through_decoders(planted, pipeline)
+    kinds["noised and denoised"] = _renoised(planted, pipeline)
+    groups = {"train_groups": _patients(train), "holdout_groups": _patients(holdout)}
+    results = {}
+    for name, features in ((extractor.name, extractor.features), (THUMBNAIL, thumbnails)):
+        check = CopyCheck(features(pixels), features(real), extractor=name, **groups)
+        result = check.share(features(synthetic), {kind: features(x) for kind, x in kinds.items()})
+        results[f"copies [{name}]"] = result
+    return results
+
+
+def _renoised(pixels: np.ndarray, pipeline: TextToImagePipeline, strength: float = 0.5) -> np.ndarray:
+    """Images noised to half the schedule and denoised without words: what a model that knows them might give back."""
+    made = []
+    for part in np.array_split(pixels, len(pixels) // 10):
+        scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
+        scheduler.set_timesteps(20)
+        steps = scheduler.timesteps[int(20 * (1 - strength)) :]
+        scheduler.set_begin_index(20 - len(steps))
+        generator = torch.Generator().manual_seed(0)
+        latents = pipeline.encode(part)
+        latents = scheduler.add_noise(latents, torch.randn(latents.shape, generator=generator), steps[:1])
+        text = pipeline.encode_prompts([""] * len(part))
+        for step in steps:
+            with torch.no_grad():
+                predicted = pipeline.predict_guided(latents, step, text, 1.0)
+            latents = scheduler.step(predicted, step, latents, generator=generator, return_dict=False)[0]
+        made.append(pipeline.draw(latents))
+    return np.concatenate(made)
+
+
+def _generated(reports: list[str], args: argparse.Namespace, folder: str) -> np.ndarray:
+    config = GenerateConfig(
+        reports=tuple(reports), model=args.model, seed=args.seed, steps=args.steps, guidance=args.guidance,
+        dtype=args.dtype, batch_size=16,
+    )  # fmt: skip
+    rows = generate(config, args.output / folder)["images"]
+    return np.stack([np.asarray(Image.open(args.output / folder / r["file"]), np.float32) / 255 for r in rows])
 
 
 def _one_per_patient(records: list[Record], seed: int) -> list[Record]:
@@ -109,7 +191,7 @@ def _one_per_patient(records: list[Record], seed: int) -> list[Record]:
 def _matched(pool: list[Record], holdout: list[Record], seed: int) -> list[Record]:
     """As many others as held-out images from every dataset, normal or not, as far as there are."""
     rng, chosen = random.Random(seed), []
-    for dataset in DATASETS:
+    for dataset in sorted({r.dataset for r in holdout}):
         for normal in (True, False):
             wanted = sum(r.dataset == dataset and ("normal" in r.labels) == normal for r in holdout)
             alike = [r for r in pool if r.dataset == dataset and ("normal" in r.labels) == normal]
@@ -125,22 +207,16 @@ def _patients(records: list[Record]) -> np.ndarray:
     return np.array([f"{r.dataset}/{r.patient}" for r in records])
 
 
-def _report(results: dict[str, MetricResult], args: argparse.Namespace, n: int) -> None:
+def _report(results: Results, args: argparse.Namespace, n: int) -> None:
     for name, result in results.items():
-        print(f"{name}: {result.value:.4f} ({result.low:.4f} to {result.high:.4f}), n = {result.n}")
+        found = result.details.get("found", "")
+        print(f"{name}: {result.value:.4f} ({result.low:.4f} to {result.high:.4f}), n = {result.n} {found}")
+    settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items() if k not in ("data", "output")}
+    kept = {name: {k: v for k, v in r.to_dict().items() if k != "details"} for name, r in results.items()}
+    found = {name: r.details["found"] for name, r in results.items() if "found" in r.details}
     write_json(
         args.output / "results.json",
-        {
-            "settings": {
-                "n": n,
-                "steps": args.steps,
-                "guidance": args.guidance,
-                "dtype": args.dtype,
-                "seed": args.seed,
-            },
-            "machine": machine(),
-            "results": {name: {k: v for k, v in r.to_dict().items() if k != "details"} for name, r in results.items()},
-        },
+        {"settings": {**settings, "n": n}, "machine": machine(), "results": kept, "planted copies found": found},
     )
 
 
@@ -149,7 +225,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="folder of the dataset folders; default $SKIAGRAPH_DATA")
     parser.add_argument("-o", "--output", type=Path, default=Path("out/quality"))
     parser.add_argument("--model", default=DEFAULT_MODEL)
-    parser.add_argument("--n", type=int, default=600)
+    parser.add_argument("--n", type=int, default=500)
+    parser.add_argument("--sides", type=int, default=60, help="effusions made to see whether their side is right")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--guidance", type=float, default=2.0)
     parser.add_argument("--dtype", default="bfloat16")

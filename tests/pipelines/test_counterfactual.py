@@ -59,6 +59,7 @@ def test_any_schedulers_configuration_can_be_inverted(case):
         {"alpha": 0.0},
         {"renormalise": False},
         {"gate": "queries"},
+        {"both_halves": False},
         {"late": True},
         {"against": "nothing"},
     ],
@@ -67,6 +68,22 @@ def test_every_part_of_the_regulation_has_its_effect(case, change):
     settings = {"guidance": 3.0, "alpha": 0.2}
     whole, without = edit(case, **settings), edit(case, **settings | change)
     assert np.abs(whole.image - without.image).max() > 1e-4
+
+
+def test_guidance_does_not_multiply_what_the_gate_does(case):
+    """One and the same prompt, Eq. 5 alone: the region moves no farther at guidance 7.5 than without guidance."""
+    pipeline, image, roi, anatomy = case
+
+    def moved(guidance, both_halves):
+        settings = EditSettings(**FAST, guidance=guidance, eta=0, alpha=0, floor=0.2, both_halves=both_halves)
+        same = edit_image(
+            pipeline, image, target="right effusion", source="right effusion", words=["effusion"], roi=roi,
+            anatomy=anatomy, settings=settings,
+        )  # fmt: skip
+        return np.abs(same.image - image)[roi].mean()
+
+    assert moved(7.5, True) == pytest.approx(moved(1.0, True), rel=1e-3)
+    assert moved(7.5, False) > 2 * moved(1.0, False) > 0
 
 
 def test_nothing_happens_without_a_change_of_words(case):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -43,6 +43,9 @@ class Regulation:
     roi: bool (H, W), where the finding is to be (M_ROI).
     pathology: (batch, tokens), 1 at the finding's tokens.
     organs: (batch, tokens), 1 at tokens that name anatomy, which Eq. 5 gates too; none where None.
+    other_organs: the same of the prompts that guidance leads away from.
+    both_halves: whether Eq. 5 gates both halves of a guided batch. With the conditional half alone, guidance multiplies
+        what the gate does by its scale, also where both prompts are the same.
     eta: strength of Eq. 6; 0 switches it off.
     floor: weight of attention to what lies outside the anatomy (Eq. 5); 1 switches the gate off.
     gate: one of `GATES`.
@@ -54,6 +57,8 @@ class Regulation:
     roi: np.ndarray
     pathology: Tensor
     organs: Tensor | None = None
+    other_organs: Tensor | None = None
+    both_halves: bool = True
     eta: float = 1.5
     floor: float = 0.5
     gate: str = "keys"
@@ -65,7 +70,8 @@ class Regulation:
 def regulated(model: nn.Module, regulation: Regulation) -> Iterator[Regulation]:
     """Steer every attention layer for the length of the block; change the yielded object to switch windows.
 
-    Batches of as many rows as `regulation.pathology` are taken as conditional; of twice as many the second half is.
+    Batches of as many rows as `regulation.pathology` are taken as conditional; of twice as many the second half is, and
+    Eq. 6 acts on that half alone.
 
     Args:
         model: a `UViT2DModel`, or a diffusers U-Net with cross-attention: Eq. 5 on its `attn1` and on what its `attn2`
@@ -108,10 +114,31 @@ class _Steerer:
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, size: tuple[int, int],
         pixels: slice | None, text: slice | None,
     ) -> Tensor:  # fmt: skip
-        """Attention of the conditional rows' pixels (batch, heads, pixels, d), regulated.
+        """Attention of pixels (rows, heads, pixels, d), regulated in the halves of the batch that it is for.
 
         `pixels` and `text` say where among the keys these lie, None for not at all; `size` is (h, w) of the pixels.
         """
+        rows = conditional_rows(len(query), len(self.regulation.pathology))
+
+        def half(chosen: slice, steer: Callable[..., Tensor]) -> Tensor:
+            part = None if mask is None else mask[chosen]
+            return steer(query[chosen], key[chosen], value[chosen], part)
+
+        def conditional(*qkvm: Tensor | None) -> Tensor:
+            return self._steered(*qkvm, size, pixels, text, self.regulation.organs, amplify=self.regulation.amplify)
+
+        def other(*qkvm: Tensor | None) -> Tensor:
+            if not self.regulation.both_halves:
+                return F.scaled_dot_product_attention(*qkvm[:3], attn_mask=qkvm[3])
+            return self._steered(*qkvm, size, pixels, text, self.regulation.other_organs, amplify=False)
+
+        out = half(rows, conditional)
+        return torch.cat([half(slice(0, rows.start), other), out]) if rows.start else out
+
+    def _steered(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, size: tuple[int, int],
+        pixels: slice | None, text: slice | None, organs: Tensor | None, *, amplify: bool,
+    ) -> Tensor:  # fmt: skip
         r = self.regulation
         anatomy, omega = self._maps(size, query)
         gate = soft_gate(anatomy, r.floor)
@@ -129,20 +156,14 @@ class _Steerer:
             )
         if pixels is not None and r.gate != "keys":
             out = gate_queries(out, gate)
-        return out if text is None else out + self._words(query, key, value, mask, text, share, gate, omega)
-
-    def _words(
-        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, text: slice, share: Tensor | None,
-        gate: Tensor, omega: Tensor,
-    ) -> Tensor | float:  # fmt: skip
-        """What Eq. 5 takes away at organs' tokens and Eq. 6 adds at the finding's."""
-        r, change = self.regulation, 0.0
+        if text is None:
+            return out
         key, value, mask = key[:, :, text], value[:, :, text], None if mask is None else mask[..., text]
-        if r.floor < 1 and r.organs is not None and r.organs.any():
-            change = amplification(query, key, value, _fitted(r.organs, key), 1 - gate, -1, share, mask)
-        if r.amplify and r.eta:
-            change = change + amplification(query, key, value, _fitted(r.pathology, key), omega, r.eta, share, mask)
-        return change
+        if r.floor < 1 and organs is not None and organs.any():
+            out = out + amplification(query, key, value, _fitted(organs, key), 1 - gate, -1, share, mask)
+        if amplify and r.eta:
+            out = out + amplification(query, key, value, _fitted(r.pathology, key), omega, r.eta, share, mask)
+        return out
 
     def _maps(self, size: tuple[int, int], like: Tensor) -> tuple[Tensor, Tensor]:
         """(M_anat, Omega) at the layer's resolution, (pixels,) each."""
@@ -160,18 +181,14 @@ class _RegulatedJointAttnProcessor:
         self.steer = steer
 
     def __call__(self, attn: JointAttention, states: Tensor, mask: Tensor | None, layout: TokenLayout) -> Tensor:
-        rows = conditional_rows(len(states), len(self.steer.regulation.pathology))
         q, k, v = attn.project(states)
         first = layout.image_slice.start
-        words = _attention(q[:, :, :first], k, v, mask, rows)
+        words = F.scaled_dot_product_attention(q[:, :, :first], k, v, attn_mask=mask)
         pixels = self.steer(
-            q[rows, :, first:], k[rows], v[rows], _additive(mask, rows, states.dtype), (layout.height, layout.width),
-            layout.image_slice, layout.text_slice,
+            q[:, :, first:], k, v, _additive(mask, states.dtype), (layout.height, layout.width), layout.image_slice,
+            layout.text_slice,
         )  # fmt: skip
-        out = torch.cat([words, pixels], dim=2)
-        if rows.start:
-            out = torch.cat([_attention(q, k, v, mask, slice(0, rows.start)), out])
-        return attn.merge(out)
+        return attn.merge(torch.cat([words, pixels], dim=2))
 
 
 class _RegulatedAttnProcessor:
@@ -184,7 +201,6 @@ class _RegulatedAttnProcessor:
         self, attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None, temb: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
-        rows = conditional_rows(len(hidden_states), len(self.steer.regulation.pathology))
         everything = slice(None)
         pixels, text = (everything, None) if encoder_hidden_states is None else (None, everything)
         source = hidden_states if encoder_hidden_states is None else encoder_hidden_states
@@ -192,16 +208,8 @@ class _RegulatedAttnProcessor:
         v = split_heads(attn, attn.to_v(source))
         mask = head_mask(attn, attention_mask, len(source), source.shape[1])
         size = size_of_layer(self.sizes, self.name)
-        out = self.steer(q[rows], k[rows], v[rows], None if mask is None else mask[rows], size, pixels, text)
-        if rows.start:
-            out = torch.cat([_attention(q, k, v, mask, slice(0, rows.start)), out])
+        out = self.steer(q, k, v, mask, size, pixels, text)
         return attn.to_out[1](attn.to_out[0](out.transpose(1, 2).flatten(2)))
-
-
-def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, rows: slice) -> Tensor:
-    """Plain attention of some rows of a batch."""
-    mask = None if mask is None else mask[rows]
-    return F.scaled_dot_product_attention(query[rows], key[rows], value[rows], attn_mask=mask)
 
 
 def _fitted(marked: Tensor, keys: Tensor) -> Tensor:
@@ -209,7 +217,7 @@ def _fitted(marked: Tensor, keys: Tensor) -> Tensor:
     return marked[:, : keys.shape[2]].to(keys)
 
 
-def _additive(mask: Tensor | None, rows: slice, dtype: torch.dtype) -> Tensor | None:
+def _additive(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     if mask is None:
         return None
-    return torch.zeros(mask[rows].shape, dtype=dtype, device=mask.device).masked_fill(~mask[rows], float("-inf"))
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, float("-inf"))

@@ -46,6 +46,7 @@ class EditSettings:
     floor: Eq. 5, weight left to attention outside the organs; 1 switches the gate off.
     gate: Eq. 5, on "keys", "queries" or "both".
     renormalise: Eq. 5, whether weights gated by key sum to one again.
+    both_halves: Eq. 5, whether it gates both halves of guidance; else guidance multiplies what the gate does.
     feather: pixels over which the edit fades in from the region's border inwards.
     """
 
@@ -63,6 +64,7 @@ class EditSettings:
     floor: float = 0.5
     gate: str = "keys"
     renormalise: bool = True
+    both_halves: bool = True
     feather: float = 10.0
 
 
@@ -125,13 +127,12 @@ def edit_image(
     inside = latent_mask(roi, original)
     text = pipeline.encode_prompts([source if s.against == "source" else "", target])
     wanted = pipeline.encode_prompts([target])
-    length = pipeline.config.prompt_length
-    spans = word_spans(pipeline.tokenizer, [target], [words], length)
-    named = [w for w in ANATOMY_WORDS if w in target.lower().replace(".", " ").split()]
-    organs = word_spans(pipeline.tokenizer, [target], [named], length) if named else torch.zeros_like(spans)
+    spans = word_spans(pipeline.tokenizer, [target], [words], pipeline.config.prompt_length)
     steering = Regulation(
-        anatomy, roi, _marked(spans), _marked(organs), eta=s.eta, floor=s.floor, gate=s.gate, renormalise=s.renormalise
-    )
+        anatomy, roi, _marked(spans), organ_tokens(pipeline, target),
+        organ_tokens(pipeline, source) if s.against == "source" else None, both_halves=s.both_halves, eta=s.eta,
+        floor=s.floor, gate=s.gate, renormalise=s.renormalise,
+    )  # fmt: skip
     latents, scores, moved = path[0], [], []
     early = sum(in_window(index, len(timesteps), s.window) for index in range(len(timesteps)))
     for index, timestep in enumerate(timesteps):
@@ -148,6 +149,14 @@ def edit_image(
         latents = inside * latents + (1 - inside) * path[index + 1]
     change = pipeline.decode(latents)[0] - pipeline.decode(path[-1])[0]
     return Edit(with_change(image, change, roi, s.feather), change, scores, moved)
+
+
+def organ_tokens(pipeline: TextToImagePipeline, prompt: str) -> Tensor | None:
+    """1 at the tokens of a prompt that name anatomy (`ANATOMY_WORDS`), (1, tokens); None where none does."""
+    named = [w for w in ANATOMY_WORDS if w in prompt.lower().replace(".", " ").split()]
+    if not named:
+        return None
+    return _marked(word_spans(pipeline.tokenizer, [prompt], [named], pipeline.config.prompt_length))
 
 
 def latent_mask(roi: np.ndarray, latents: Tensor) -> Tensor:
