@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+import tiny
 from skiagraph.engine.generate import GenerateConfig, generate, make_scheduler, read_reports
 from skiagraph.errors import ModelError, ReportError, SkiagraphError
 
@@ -25,6 +26,13 @@ def test_manifest_says_what_made_every_image(tiny_model, tmp_path):
             ("denoiser", "diffusion_pytorch_model"), ("text_encoder", "model"), ("vae", "diffusion_pytorch_model"),
         ]
     }  # fmt: skip
+
+
+def test_what_a_report_says_in_vain_is_named(tiny_model, tmp_path):
+    tiny.pipeline(prompt_style="findings").save_pretrained(tmp_path / "model")
+    reports = ("Cardiomegaly. Rib fracture. Xyzzy.",)
+    manifest = generate(config(tmp_path / "model", reports=reports), tmp_path / "o", quiet=True)
+    assert manifest["images"][0]["left_out"] == ["rib fracture", "xyzzy"]
 
 
 def test_batches_do_not_change_images(tiny_model, tmp_path):

@@ -44,4 +44,7 @@ def run(
     for row in manifest["images"]:
         if row["prompt_truncated"]:
             typer.echo(f"warning: {row['file']}: the prompt was too long and was cut off", err=True)
+    dropped = {row["report"]: row["left_out"] for row in manifest["images"] if row["left_out"]}
+    for text, parts in dropped.items():
+        typer.echo(f"warning: of {text[:60]!r} this was not drawn: {'; '.join(parts)}", err=True)
     typer.echo(f"{len(manifest['images'])} synthetic X-rays in {output}, all at a glance in {output / SHEET_NAME}")

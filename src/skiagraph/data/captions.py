@@ -193,13 +193,21 @@ def record_prompt(record: Record) -> str:
 def report_prompt(report: Report) -> str:
     """A report in the words the shipped model was trained on: findings that are present, view, age group and sex.
 
-    Absent findings are left out, for a denoiser does not understand "no"; a report without any present finding that
-    calls itself normal, or only denies findings, becomes a normal chest.
+    Absent findings are left out, for a denoiser does not understand "no". A report becomes a normal chest if it states
+    no finding, not even one that the model was taught no words for, and calls itself normal or denies findings without
+    saying anything that was not understood.
     """
     phrases = [Phrase(text) for f in report.findings if f.present and (text := finding_phrase(f))]
-    if not phrases and (report.normal or report.absent()):
+    quiet = not report.present() and (report.normal or (report.absent() and not report.unrecognised))
+    if quiet:
         phrases = [_plainly(Fact("normal")), _plainly(Fact("clear lungs"))]
     return caption_text(phrases + [_plainly(fact) for fact in _stated_patient(report)])
+
+
+def left_out(report: Report) -> tuple[str, ...]:
+    """What `report_prompt` drops: findings that the model was taught no words for, and clauses not understood."""
+    untaught = [f.text for f in report.findings if f.present and not finding_phrase(f)]
+    return tuple(dict.fromkeys([*untaught, *report.unrecognised]))
 
 
 def finding_phrase(finding: Finding) -> str:

@@ -1,7 +1,8 @@
 """Free radiology report text to findings, side, zone, view, age and sex.
 
 Rules in the manner of NegEx (Chapman et al. 2001): a finding is a phrase of `FINDINGS`; a trigger before or after it in
-the same clause denies it or makes it uncertain; side, zone and size come from the words nearest to it.
+the same clause denies it or makes it uncertain; side, zone and size come from the words nearest to it. A finding that
+is only possible is present and uncertain; one that is history, or gone, is absent.
 """
 
 from __future__ import annotations
@@ -30,28 +31,43 @@ FINDINGS: dict[str, str] = {
     "pleural_thickening": r"pleural thickening|thicken\w+ of the pleura",
     "hyperinflation": r"hyper-?inflat(?:ed|ion)|hyper-?expan(?:ded|sion)|large lung volumes|flatten\w+ (?:of the )?\w*diaphragms?",
     "fracture": r"fractures?",
+    "tuberculosis": r"tuberculosis|tb",
+    "interstitial": r"interstitial (?:\w+ ){0,2}?(?:disease|markings?|prominence|thickening|changes?|pattern)|reticula\w+"
+    r"|bronchiectasis|peribronchial \w+",
+    "scarring": r"scar(?:s|ring)?|cicatri\w+",
+    "calcification": r"calcifi(?:ed|cations?)",
+    "cavity": r"cavit(?:y|ies|ation|ary)",
+    "spine": r"(?:dextro|levo)?scoliosis|kyphosis|osteophyt\w+|spondylosis|spurring|degenerative[\w ]*",
+    "aorta": r"(?:tortuous|ectatic|unfolded|dilated|atheroscler\w+)(?: \w+)? aort\w+|tortuosity|ectasia|atheroscler\w+"
+    r"|aort\w+ (?:is |appears )?(?:\w+ )?(?:tortuous|ectatic|dilated)",
+    "device": r"(?:endotracheal|nasogastric|tracheostomy|feeding|chest|et|ng) tubes?|catheters?|picc|pacemakers?|pacer"
+    r"|defibrillator|central (?:venous )?lines?|port-?a-?cath|sternotomy(?: wires)?|clips?|sutures?|stents?|hardware|prosthe\w+",
+    "elevated_diaphragm": r"elevat\w+ (?:of )?(?:the )?(?:\w+ )?(?:hemi)?diaphragm|(?:hemi)?diaphragm \w* ?elevat\w+|eventration",
+    "deformity": r"deformit(?:y|ies)|surgical changes|postsurgical",
     "covid19": r"covid(?:-?19)?(?: pneumonia)?",
     "opacity": r"(?:airspace|air space|lung|pulmonary|interstitial|patchy|focal|hazy|ground[- ]glass)? ?"
-    r"(?:opacit(?:y|ies)|opacification|airspace disease|air space disease)",
+    r"(?:opacit(?:y|ies)|opacification|airspace disease|air space disease|densit(?:y|ies))",
+    "lesion": r"lesions?",
 }
-"""Name of a finding to the words that state it."""
+"""Name of a finding to the words that state it. Not all are taught to a model; see `captions.finding_phrase`."""
 
 CLEAR = r"\blungs? (?:\w+ ){0,3}?(?:are|is|appears?|remain) (?:\w+ ){0,2}?clear\b|\bclear lungs\b"
 NORMAL_HEART = r"\b(?:heart|cardiac|cardio\w+)[\w ,]*?\b(?:normal|unremarkable|within normal limits|not enlarged)\b|\bnormal heart size\b"
 NORMAL = (
     r"\bno (?:evidence of )?(?:acute|active) (?:\w+ ){0,3}?(?:disease|abnormalit\w+|process|findings?|pathology)\b"
     r"|\bno findings?\b|\bno acute\b|\bnormal (?:chest|study|exam\w*|radiograph|x-?ray|cxr)\b|\b(?:chest|study) (?:\w+ )?is normal\b"
-    r"|\bunremarkable (?:chest|study)\b|^\W*normal\W*$"
+    r"|\bunremarkable (?:chest|study)\b|^\W*normal\W*$|\bnegative (?:chest|study|exam\w*|for acute)\b"
 )
 
 DENIED_BEFORE = (
     r"\bno(?! (?:significant |interval |definite )?change)\b|\bwithout\b(?! change)|\bnegative for\b|\bfree of\b|\bclear of\b"
-    r"|\babsence of\b|\bnot (?:show|demonstrate|identify)\b|\bresol(?:ved|ution of)\b|\brather than\b|\bexclud(?:e|es|ed)\b|\bneither\b"
-    r"|\bnor\b|\bhistory of\b"
+    r"|\babsence of\b|\bnot (?:show|demonstrate|identify)\b|(?<!not )(?<!incompletely )\bresol(?:ved|ution of)\b|\brather than\b|\bexclud(?:e|es|ed)\b|\bneither\b"
+    r"|\bnor\b|\bhistory of\b|\bno longer (?:any|a|an)\b|\bstatus post\b|\bprior\b(?! (?:study|exam|film|radiograph|chest|comparison))"
 )
 DENIED_AFTER = (
-    r"^[\w ,]*?\b(?:(?:is|are|was|were) (?:not (?:seen|identified|present|visualized|evident)|absent|excluded|unlikely)"
-    r"|(?:has|have) (?:\w+ )?(?:resolved|cleared)|not (?:seen|identified)|unlikely)\b"
+    r"^[\w ,]*?\b(?:(?:is|are|was|were) (?:(?:not|no longer) (?:seen|identified|present|visible|visualized|evident)"
+    r"|absent|excluded|unlikely|gone)|(?:has|have) (?!not\b|never\b|partially\b|incompletely\b|nearly\b)(?:\w+ )?"
+    r"(?:resolved|cleared|disappeared)|(?:not|no longer) (?:seen|identified|present|visible)|unlikely)\b"
 )
 NOT_DENIED = r"\b(?:cannot|can not|not|cannot be) (?:be )?(?:entirely |completely )?exclud\w*"
 UNCERTAIN = (
@@ -60,7 +76,15 @@ UNCERTAIN = (
 )
 SCOPE_END = (
     r"\bbut\b|\bhowever\b|\balthough\b|\bexcept\b|\bthere (?:is|are)\b|\bwith (?=\w+ (?:opacity|effusion))|\bwhich\b"
+    r"|\bwith (?=(?:stable|unchanged|persist\w+|residual|improv\w+|worsen\w+|increas\w+|decreas\w+|chronic|old)\b)"
 )
+UNDERSTOOD = (
+    r"\bcompar\w+|\bviews?\b|\bprojections?\b|\bfrontal\b|\blateral\b|\bnormal\b|\bunremarkable\b|\bintact\b|\bclear\b|\bstable\b"
+    r"|\bunchanged\b|\bno (?:\w+ ){0,3}?(?:abnormalit\w+|changes?|disease|findings?)\b|\bwithin normal\b|\bnot enlarged\b"
+    r"|\b(?:pa|ap|portable|supine|adult|child|male|female|man|woman|boy|girl|years?|months?)\b|\bimpression\b|\bexpanded\b"
+    r"|^\W*no\b|\bwithout\b|\bmidline\b|\bimages?\b|^[\d\W]*chest$"
+)
+"""Words of clauses that state no finding and say nothing that is left out: normal things, views, comparisons, patients."""
 
 ABBREVIATIONS = {
     "rul": "right upper lobe", "rml": "right middle lobe", "rll": "right lower lobe", "lul": "left upper lobe",
@@ -102,7 +126,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """What a report states. `view` "AP", "PA", "lateral" or None; `age` in years; `normal`: it says so in words."""
+    """What a report states. `view` "AP", "PA", "lateral" or None; `age` in years; `normal`: it says so in words.
+
+    `unrecognised` holds the clauses in which nothing was understood.
+    """
 
     findings: tuple[Finding, ...] = ()
     view: str | None = None
@@ -110,6 +137,7 @@ class Report:
     age_group: str | None = None
     sex: str | None = None
     normal: bool = False
+    unrecognised: tuple[str, ...] = ()
 
     def present(self) -> tuple[str, ...]:
         """Names of findings stated as present, uncertain ones included, each once."""
@@ -129,7 +157,9 @@ def parse_report(text: str) -> Report:
     if not isinstance(text, str) or not text.strip():
         raise ReportError("the report is empty; write at least one finding, such as 'Small left pleural effusion.'")
     plain = _plain(text)
-    findings = [f for clause in _clauses(plain) for f in _findings(clause)]
+    by_clause = [(clause, _findings(clause)) for clause in _clauses(plain)]
+    findings = [f for _, found in by_clause for f in found]
+    known = rf"{UNDERSTOOD}|{NORMAL}"
     age = _age(plain)
     return Report(
         findings=tuple(findings),
@@ -138,6 +168,7 @@ def parse_report(text: str) -> Report:
         age_group=_age_group(plain, age),
         sex=_sex(plain),
         normal=re.search(NORMAL, plain) is not None,
+        unrecognised=tuple(c for c, found in by_clause if not found and len(c) > 1 and not re.search(known, c)),
     )
 
 
@@ -216,7 +247,9 @@ def _view(text: str) -> str | None:
 
 def _age(text: str) -> float | None:
     match = re.search(
-        r"\b(\d{1,3})[- ]?(years?|yrs?|months?|weeks?|days?)[- ]?(?:old)?\b|\b(\d{1,3}) ?(?:y/?o|yo)\b", text
+        r"\b(\d{1,3})[- ]?(years?|yrs?|months?|weeks?|days?)[- ]?(?:old\b|(?=(?:male|female|man|woman|boy|girl)\b))"
+        r"|\b(?:aged? |(?=\d{1,3} ?y/?o\b))(\d{1,3})\b",
+        text,
     )
     if not match:
         sexed = re.search(r"\b(\d{1,3})[ -]?[mf]\b", text)

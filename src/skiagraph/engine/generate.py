@@ -12,7 +12,9 @@ from typing import Any
 import diffusers
 import torch
 
+from skiagraph.data.captions import left_out
 from skiagraph.data.images import SYNTHETIC_TEXT, read_radiograph, write_png
+from skiagraph.data.reports import parse_report
 from skiagraph.engine.contact_sheet import write_contact_sheet
 from skiagraph.engine.manifest import open_manifest, save_manifest
 from skiagraph.errors import ModelError, ReportError
@@ -69,6 +71,8 @@ def generate(config: GenerateConfig, output: Path, *, quiet: bool = False) -> di
     if config.scheduler:
         pipeline.scheduler = make_scheduler(config.scheduler, pipeline.scheduler.config)
     prompts = dict(zip(config.reports, pipeline.in_model_words(config.reports), strict=True))
+    read = pipeline.config.prompt_style == "findings"
+    dropped = {r: list(left_out(parse_report(r))) if read else [] for r in config.reports}
     if config.negative.strip():
         pipeline.in_model_words(config.negative)
 
@@ -95,7 +99,8 @@ def generate(config: GenerateConfig, output: Path, *, quiet: bool = False) -> di
                     "seed": item.seed,
                 }
                 write_png(path, image, text={**SYNTHETIC_TEXT, "Prompt": row["prompt"], "Seed": str(item.seed)})
-                manifest["images"].append({**row, "prompt_truncated": cut, "sha256": sha256(path)})
+                row |= {"prompt_truncated": cut, "left_out": dropped[item.report], "sha256": sha256(path)}
+                manifest["images"].append(row)
             save_manifest(output, manifest)
             update(len(manifest["images"]))
     manifest["images"].sort(key=lambda row: row["file"])
