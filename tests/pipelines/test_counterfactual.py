@@ -7,8 +7,11 @@ from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
 
 import phantoms
 import tiny
+from skiagraph.attention.heatmaps import MIDDLE_LAYERS, capture_words, word_spans
+from skiagraph.attention.regulate import omega_map
 from skiagraph.errors import MaskError, ModelError
 from skiagraph.pipelines.counterfactual import EditSettings, edit_image
+from skiagraph.pipelines.localise import each_token, localised
 
 FAST = {"steps": 4, "strength": 0.6}
 
@@ -147,6 +150,25 @@ def test_eq_7_reads_the_plain_network_or_the_steered_one(case):
     plain = edit(case, steered=True, floor=1.0, eta=0.0).scores[0]
     assert own == pytest.approx(plain, rel=1e-6)
     assert steered != pytest.approx(own, rel=1e-5)
+
+
+def test_eqs_7_and_8_are_means_over_tokens_of_amplified_attention(case):
+    """The score of a finding of two tokens, from captured maps of each."""
+    pipeline, image, roi, _ = case
+    prompt, word = "right consolidation. effusion", "consolidation"
+    text = pipeline.encode_prompts([prompt])
+    spans = word_spans(pipeline.tokenizer, [prompt], [[word]], pipeline.config.prompt_length)
+    tokens = each_token(spans)
+    assert tokens.sum() == (spans > 0).sum() > 1
+    latents, step, eta = pipeline.encode(image[None]), torch.tensor(50), 3.0
+    with capture_words(pipeline.denoiser, tokens, MIDDLE_LAYERS) as captured, torch.no_grad():
+        pipeline.predict_guided(latents, step, text, 1.0)
+    (maps,) = captured.mean().values()
+    omega = omega_map(roi, tuple(maps.shape[-2:])).view(maps.shape[-2:])
+    amplified = maps[0] * (1 + eta * omega)
+    expected = ((amplified * omega).sum(dim=(-1, -2)) / amplified.sum(dim=(-1, -2))).mean()
+    _, score, _ = localised(pipeline, latents, step, text, spans, roi, 0.1, True, eta)
+    assert score == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_a_narrow_region_can_change(case):

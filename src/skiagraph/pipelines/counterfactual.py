@@ -41,8 +41,8 @@ class EditSettings:
     alpha: Eq. 9's first step size.
     relative: alpha is the step's length over that of the latents, not the gradient's factor, as printed: such steps are
         less than a thousandth of the latents' length and change nothing that can be seen.
-    steered: Eq. 7 reads the attention of a network that Eqs. 5 and 6 steer, as printed, and not of the plain one; its
-        gradient costs half as much again.
+    steered: Eq. 7 scores A_path, the attention of a network that Eqs. 5 and 6 steer with its factor 1 + eta Omega, as
+        printed, and not the plain network's; its gradient costs half as much again.
     floor: Eq. 5, weight left to attention outside the organs; 1 switches the gate off.
     gate: Eq. 5, on "keys", "queries" or "both".
     renormalise: Eq. 5, whether weights gated by key sum to one again.
@@ -140,7 +140,10 @@ def edit_image(
         if s.alpha and words and index < early:
             alpha = step_size(index, early, s.alpha)
             with regulated(pipeline.denoiser, steering) if s.steered else nullcontext():
-                latents, score, ratio = localised(pipeline, latents, timestep, wanted, spans, roi, alpha, s.relative)
+                eta = s.eta if s.steered and steering.amplify else 0.0
+                latents, score, ratio = localised(
+                    pipeline, latents, timestep, wanted, spans, roi, alpha, s.relative, eta
+                )
             scores.append(score)
             moved.append(ratio)
         with torch.no_grad(), regulated(pipeline.denoiser, steering):
@@ -165,12 +168,13 @@ def latent_mask(roi: np.ndarray, latents: Tensor) -> Tensor:
     Those on its border change too: with a share of them held back in every step, a region a few latent pixels wide
     could not change at all. What they do outside the region is faded away in pixels.
     """
-    return F.adaptive_max_pool2d(torch.from_numpy(roi.astype(np.float32))[None, None], latents.shape[-2:])
+    inside = torch.from_numpy(roi.astype(np.float32))[None, None].to(latents.device)
+    return F.adaptive_max_pool2d(inside, latents.shape[-2:])
 
 
 def noised(latents: Tensor, scheduler: DDIMScheduler, timesteps: Tensor, seed: int) -> list[Tensor]:
     """Eq. 2 at every timestep, with one noise: the latents as they would be on the way, then the clean ones."""
-    noise = torch.randn(latents.shape, generator=Generator().manual_seed(seed))
+    noise = torch.randn(latents.shape, generator=Generator().manual_seed(seed)).to(latents.device)
     return [*(scheduler.add_noise(latents, noise, t[None]) for t in timesteps), latents]
 
 

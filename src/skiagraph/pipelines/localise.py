@@ -21,7 +21,7 @@ class _Read(Exception):
 
 def localised(
     pipeline: TextToImagePipeline, latents: Tensor, timestep: Tensor, text: TextStates, spans: Tensor, roi: np.ndarray,
-    alpha: float, relative: bool,
+    alpha: float, relative: bool, eta: float = 0.0,
 ) -> tuple[Tensor, float, float]:  # fmt: skip
     """Eqs. 7 to 9 (arXiv 2603.04130): latents moved so that the finding's words look into the region.
 
@@ -34,20 +34,31 @@ def localised(
         roi: bool (H, W).
         alpha: size of the step.
         relative: alpha is the step's length over that of the latents, else the gradient's factor.
+        eta: of Eq. 6, whose A_path, attention times 1 + eta Omega, is then what Eq. 7 scores, as printed.
 
     Returns:
-        The latents, Eq. 7's score before (the mean over layers and words), and the step's length over the latents'.
+        The latents, Eq. 7's score before (the mean over layers and, by Eq. 8, over the words' tokens), and the step's
+        length over the latents'.
     """
     moving = latents.detach().requires_grad_(True)
     with torch.enable_grad():
-        maps = _word_maps(pipeline, moving, timestep, text, spans)
-        scores = [localisation_score(m.flatten(1), omega_map(roi, tuple(m.shape[-2:]))) for m in maps]
+        maps = _word_maps(pipeline, moving, timestep, text, each_token(spans))
+        scores = []
+        for by_token in maps:
+            omega = omega_map(roi, tuple(by_token.shape[-2:])).to(by_token)
+            scores.append(localisation_score(by_token.flatten(1) * (1 + eta * omega), omega))
         score = torch.stack(scores).mean(dim=0)
         (gradient,) = torch.autograd.grad(localisation_loss(score), moving)
     length, unit = latents.norm(), gradient.norm().clamp_min(1e-12)
     if relative:
         alpha = alpha * float(length / unit)
     return corrected_latents(latents, gradient, alpha), float(score.detach().mean()), alpha * float(unit / length)
+
+
+def each_token(spans: Tensor) -> Tensor:
+    """Every token of any word by itself: spans (1, words, tokens) to ones and zeros (1, count, tokens)."""
+    used = (spans[0].sum(dim=0) > 0).nonzero()[:, 0]
+    return torch.eye(spans.shape[-1], device=spans.device)[used][None]
 
 
 def _word_maps(
