@@ -7,6 +7,7 @@ from skiagraph.evaluation.overlap import dice, hd95, iou, pooled_iou
 from skiagraph.evaluation.patches import sliced_wasserstein
 from skiagraph.evaluation.result import MetricResult, bootstrap
 from skiagraph.evaluation.similarity import ssim
+from skiagraph.evaluation.statistics import grouped_mean, holm, paired_difference
 from skiagraph.evaluation.two_sample import two_sample_test
 
 __all__ = [
@@ -16,10 +17,13 @@ __all__ = [
     "bootstrap",
     "dice",
     "frechet_distance",
+    "grouped_mean",
     "hd95",
+    "holm",
     "iou",
     "kernel_distance",
     "nearest_neighbours",
+    "paired_difference",
     "pooled_iou",
     "sliced_wasserstein",
     "ssim",
