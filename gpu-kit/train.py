@@ -63,6 +63,7 @@ def packed_recipe(work: Path, args: argparse.Namespace) -> TextToImageRecipe:
         update={
             "data": recipe.data.model_copy(update={"root": str(work / "data")}),
             "autoencoder": str(networks / "autoencoder"),
+            "perceptual_decoder": None,
             "start_from": start,
             "optim": recipe.optim.model_copy(update=optim | ({"batch_size": args.batch} if args.batch else {})),
         }
