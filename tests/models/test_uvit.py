@@ -147,27 +147,25 @@ def test_sizes_that_do_not_divide_are_refused():
 
 
 @pytest.mark.parametrize("patch", [1, 2])
-def test_the_convolutional_head_starts_as_nothing_and_then_sees_across_patches(patch):
-    model = tiny(patch_size=patch, head_channels=8)
-    plain = tiny(patch_size=patch)
-    plain.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("head.")})
+def test_convolutional_ends_see_neighbours_across_patches(patch):
+    """A moved latent pixel changes the prediction beside it also where no token tells of it."""
+    model = tiny(patch_size=patch, conv_channels=8)
     sample, timestep, text = inputs()
-    torch.testing.assert_close(model(sample, timestep, text).sample, plain(sample, timestep, text).sample)
-
-    torch.nn.init.normal_(model.head.to_latent.weight)
-    tokens, layout = (
-        torch.zeros(2, (sample.shape[-1] // patch) ** 2, model.config.hidden_size),
-        model._layout(sample, text),
-    )
-    torch.nn.init.normal_(model.head.blocks[1].conv2.weight)
+    assert model(sample, timestep, text).sample.abs().max() == 0  # a prediction of nothing to begin with
+    torch.nn.init.normal_(model.ends.conv_out.weight)
+    tokens = torch.zeros(2, (sample.shape[-1] // patch) ** 2, model.config.hidden_size)
+    layout = model._layout(sample, text)
     moved = sample.clone()
     moved[:, :, 0, 0] += 1
-    change = (model.head(moved, tokens, layout) - model.head(sample, tokens, layout)).abs().amax(dim=(0, 1))
-    assert change[patch, patch] > 0
+    after = [model.ends.after(model.ends.before(x), tokens, layout) for x in (sample, moved)]
+    assert after[0].shape == sample.shape
+    assert (after[1] - after[0])[:, :, patch, patch].abs().max() > 0
+    assert not hasattr(model, "to_patch")
 
 
 def test_a_model_may_predict_fewer_channels_than_it_takes():
-    model = tiny(in_channels=9, out_channels=4, head_channels=8)
+    model = tiny(in_channels=9, out_channels=4, conv_channels=8)
+    torch.nn.init.normal_(model.ends.conv_out.weight)
     latents, text = torch.randn(2, 9, 8, 8), torch.randn(2, 5, 6)
     with torch.no_grad():
         plain = model(latents, 5, text).sample

@@ -32,9 +32,6 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """Sizes with the names of the U-ViT paper; XS/2 is this project's own, for a CPU."""
 
-HEAD_UPSCALE = 4
-"""Side of the convolutional head's grid over the latent's: 64x64 for latents of 16x16."""
-
 
 @dataclass(frozen=True)
 class TokenLayout:
@@ -123,30 +120,6 @@ class UViTBlock(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
-class ConvolutionalHead(nn.Module):
-    """What patch tokens cannot say: a correction of the prediction from convolutions across the borders of patches.
-
-    Works at `HEAD_UPSCALE` times the latent's side on the noisy latent and the final tokens, and starts as zero.
-    """
-
-    def __init__(self, in_channels: int, hidden_size: int, patch_size: int, channels: int) -> None:
-        super().__init__()
-        self.patch_size = patch_size
-        lifted = HEAD_UPSCALE**2 * channels
-        self.from_tokens = nn.Linear(hidden_size, patch_size**2 * lifted)
-        self.from_sample = nn.Conv2d(in_channels, lifted, 3, padding=1)
-        self.blocks = nn.Sequential(nn.PixelShuffle(HEAD_UPSCALE), ResidualBlock(channels), ResidualBlock(channels))
-        self.norm = nn.GroupNorm(8, channels)
-        self.to_latent = nn.Conv2d(channels, in_channels, HEAD_UPSCALE, stride=HEAD_UPSCALE)
-        nn.init.zeros_(self.to_latent.weight)
-        nn.init.zeros_(self.to_latent.bias)
-
-    def forward(self, sample: Tensor, tokens: Tensor, layout: TokenLayout) -> Tensor:
-        """Correction (batch, in_channels, H, W) from noisy latents of that shape and patch tokens (batch, n, D)."""
-        lifted = _unpatchify(self.from_tokens(tokens), layout, self.patch_size) + self.from_sample(sample)
-        return self.to_latent(F.silu(self.norm(self.blocks(lifted))))
-
-
 class ConvolutionalEnds(nn.Module):
     """Convolutions at the latent's size before and after the transformer: neighbouring latent pixels fit each other.
 
@@ -197,7 +170,6 @@ class UViT2DModel(ModelMixin, ConfigMixin):
         text_tokens: text positions the model has; fewer are accepted, more are an error.
         mlp_ratio: width of the GELU MLP over `hidden_size`.
         final_conv: 3x3 convolution after the patches are put together (H/2 has none).
-        head_channels: width of a `ConvolutionalHead` beside it, a multiple of 8; 0 for none, as in the papers.
         out_channels: channels predicted, the first of those taken; as many as are taken where None.
         conv_channels: width of `ConvolutionalEnds` in the place of the linear patch layers, a multiple of 8; 0 for
             none, as in the papers.
@@ -222,7 +194,6 @@ class UViT2DModel(ModelMixin, ConfigMixin):
         text_tokens: int = 256,
         mlp_ratio: int = 4,
         final_conv: bool = True,
-        head_channels: int = 0,
         out_channels: int | None = None,
         conv_channels: int = 0,
     ) -> None:
@@ -246,13 +217,12 @@ class UViT2DModel(ModelMixin, ConfigMixin):
         self.out_blocks = nn.ModuleList(block(True) for _ in range(depth // 2))
         self.norm = nn.LayerNorm(hidden_size)
         predicted = out_channels or in_channels
-        self.ends = self.head = None
+        self.ends = None
         if conv_channels:
             self.ends = ConvolutionalEnds(in_channels, predicted, hidden_size, patch_size, conv_channels)
         else:
             self.to_patch = nn.Linear(hidden_size, patch_size**2 * predicted)
             self.final_layer = nn.Conv2d(predicted, predicted, 3, padding=1) if final_conv else nn.Identity()
-            self.head = ConvolutionalHead(predicted, hidden_size, patch_size, head_channels) if head_channels else None
         self.apply(_initialise)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
@@ -308,12 +278,11 @@ class UViT2DModel(ModelMixin, ConfigMixin):
         for block in self.out_blocks:
             x = self._run(block, x, mask, layout, skips.pop())
         tokens = self.norm(x[:, layout.image_slice])
-        out = self._predict(sample, tokens, layout) if self.ends is None else self.ends.after(features, tokens, layout)
+        if self.ends is None:
+            out = self.final_layer(_unpatchify(self.to_patch(tokens), layout, self.config.patch_size))
+        else:
+            out = self.ends.after(features, tokens, layout)
         return UViT2DOutput(sample=out) if return_dict else (out,)
-
-    def _predict(self, sample: Tensor, tokens: Tensor, layout: TokenLayout) -> Tensor:
-        out = self.final_layer(_unpatchify(self.to_patch(tokens), layout, self.config.patch_size))
-        return out if self.head is None else out + self.head(sample[:, : out.shape[1]], tokens, layout)
 
     def _run(self, block: UViTBlock, *args: Any) -> Tensor:
         if self.gradient_checkpointing and torch.is_grad_enabled():

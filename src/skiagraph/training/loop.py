@@ -187,7 +187,7 @@ class TrainState:
             meta = {
                 "step": self.step,
                 "ema_step": self.ema.optimization_step,
-                "recipe": self.recipe.model_dump(mode="json"),
+                "recipe": _chosen(self.recipe),
             }
             (temporary / "state.json").write_text(json.dumps(meta, indent=2), encoding="utf-8")
 
@@ -239,8 +239,13 @@ class TrainState:
             changes_training = {k: v for k, v in recipe.items() if k != "perceptual_decoder"}
             return {**changes_training, "optim": {k: v for k, v in recipe["optim"].items() if k not in run_only}}
 
-        if identity(stored) != identity(self.recipe.model_dump(mode="json")):
+        if identity(stored) != identity(_chosen(self.recipe)):
             raise RecipeError(f"checkpoint {folder} was made by another recipe; choose another output or remove it")
+
+
+def _chosen(recipe: Recipe) -> dict[str, Any]:
+    """What the recipe says that is no default, so that a new field with a default refuses no checkpoint."""
+    return recipe.model_dump(mode="json", exclude_defaults=True)
 
 
 def _moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -185,7 +185,6 @@ class DenoiserModel(_Strict):
     depth: int | None = None
     num_heads: int | None = None
     patch_size: int | None = None
-    head_channels: int | None = None
     conv_channels: int | None = None
 
 
