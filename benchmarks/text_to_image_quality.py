@@ -85,7 +85,7 @@ def main() -> None:
     results |= _intended(holdout, classify(classifier, synthetic)[1], "generated")
     results |= _intended(holdout, classify(classifier, real)[1], "real")
     results |= _effusion_sides(args)
-    results |= _copies(train, holdout, real, synthetic, pipeline, ImageNetExtractor("efficientnet-lite2"))
+    results |= _copies(train, holdout, real, synthetic, pipeline, ImageNetExtractor())
     _report(results, args, len(holdout))
 
 
