@@ -4,9 +4,9 @@
     git show REVISION:src/skiagraph/data/reports.py > old_parser.py
     python benchmarks/report_parser.py --data DIR -o out/reports --parser old_parser.py
 
-Precision, recall and F1 per finding, for denials, doubts, normal chests and abnormal things without a name, the share of
-right sides, and how many whole reports that indexers call abnormal or normal become a normal chest. Intervals are over
-sentences.
+Precision, recall and F1 per finding, for denials, doubts, normal chests and abnormal things without a name, the share
+of right sides, and how many whole reports that indexers call abnormal or normal become a normal chest. Intervals are
+over sentences.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _three(name: str, counts: np.ndarray) -> list[MetricResult]:
 
 
 def _reports(source: Path) -> dict[str, list[str]]:
-    """Texts of reports that indexers found abnormal, the same without those of poor quality or unindexed, and normal."""
+    """Texts of reports that indexers found abnormal, these without poor or unindexed ones, and of normal ones."""
     with open(source, encoding="utf-8", newline="") as stream:
         rows = [(r["MeSH"].lower(), f"{r['findings']} {r['impression']}") for r in csv.DictReader(stream)]
     rows = [(mesh, text) for mesh, text in rows if text.strip()]
@@ -100,7 +100,8 @@ def _reports(source: Path) -> dict[str, list[str]]:
 def _whole(name: str, texts: Sequence[str], parse: Parser) -> MetricResult:
     normal = np.array([rf.reads_as_normal(parse(t)) for t in texts], float)
     pairs = np.stack([np.ones(len(normal)), normal], axis=1)
-    return rf.measured(f"{name} that become a normal chest", rf.share, pairs, len(texts))
+    direction = "higher" if name.startswith("normal") else "lower"
+    return rf.measured(f"{name} that become a normal chest", rf.share, pairs, len(texts), direction)
 
 
 def _parser(path: Path | None) -> tuple[Parser, set[str]]:

@@ -1,8 +1,9 @@
-"""How well a report parser reads sentences that a person has labelled.
+"""How well a report parser reads sentences that have been labelled by reading them.
 
-A label is `name:status` or `name:status:side`, with the status "present", "uncertain" (stated, with a doubt) or "absent"
-(denied), or one of two words: "normal" (the chest is called normal) and "other" (something abnormal that the vocabulary
-has no name for). Labels refer to sentences by report, column, index and hash, so that a table of them holds no text.
+A label is `name:status` or `name:status:side`, with the status "present", "uncertain" (stated, with a doubt) or
+"absent" (denied), or one of two words: "normal" (the chest is called normal) and "other" (something abnormal that the
+vocabulary has no name for). Labels refer to sentences by report, column, index and hash, so that a table of them holds
+no text.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -32,7 +34,7 @@ class Mention:
 
 @dataclass(frozen=True)
 class LabelledSentence:
-    """A sentence and what it says. `part` and `sample` are the columns of the table; `words` its labels without status."""
+    """A sentence and what it says; `part` and `sample` as in the table, `words` are the labels without a status."""
 
     text: str
     part: str
@@ -144,12 +146,16 @@ def share(pairs: np.ndarray) -> float:
 
 
 def measured(
-    name: str, statistic: Callable[[np.ndarray], float], rows: np.ndarray, n: int, seed: int = 0
+    name: str,
+    statistic: Callable[[np.ndarray], float],
+    rows: np.ndarray,
+    n: int,
+    direction: Literal["higher", "lower"] = "higher",
 ) -> MetricResult:
     """A statistic of rows, one per sentence, with its interval over sentences; `n` is what the table gives as n."""
     value = statistic(rows)
-    low, high = (value, value) if np.isnan(value) else bootstrap(statistic, rows, seed=seed)
-    return MetricResult(name, value, low, high, n, "higher")
+    low, high = (value, value) if np.isnan(value) else bootstrap(statistic, rows)
+    return MetricResult(name, value, low, high, n, direction)
 
 
 def _counts(truth: Sequence[bool], found: Sequence[bool]) -> np.ndarray:
