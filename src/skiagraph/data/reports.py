@@ -1,119 +1,34 @@
 """Free radiology report text to findings, side, zone, view, age and sex.
 
-Rules in the manner of NegEx (Chapman et al. 2001): a finding is a phrase of `FINDINGS`; a trigger before or after it in
-the same clause denies it or makes it uncertain; side, zone and size come from the words nearest to it. A finding that
-is only possible is present and uncertain; one that is history, or gone, is absent.
+Rules in the manner of NegEx (Chapman et al. 2001): a finding is a phrase of `report_words.FINDINGS`; a trigger before
+or after it denies it or makes it uncertain, as far as its scope reaches; side, zone and size come from the words
+nearest to it. What may be ("possible", "cannot be excluded", "may represent") is present and uncertain. What was
+("history of", "prior", "status post") is neither present nor absent. What is gone ("has resolved", "removed") is absent.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
+from skiagraph.data import report_words as words
+from skiagraph.data.report_words import FINDINGS
 from skiagraph.errors import ReportError
 
-FINDINGS: dict[str, str] = {
-    "effusion": r"(?:pleural )?effusions?|pleural fluid|blunting of the [\w ]*costophrenic|costophrenic angles? blunting",
-    "pneumothorax": r"pneumothora(?:x|ces)|hydropneumothorax",
-    "cardiomegaly": r"cardiomegaly|cardiac enlargement|enlarge\w* (?:of the )?(?:heart|cardiac|cardiomediastinal)[\w ]*"
-    r"|(?:heart|cardiac silhouette|heart size|cardiac size) (?:is |appears )?(?:\w+ ){0,2}?enlarged",
-    "edema": r"o?edema|vascular congestion|pulmonary congestion",
-    "consolidation": r"consolidations?|consolidative",
-    "pneumonia": r"(?:broncho)?pneumonia|pneumonitis",
-    "infiltration": r"infiltrat(?:es?|ion|ions)",
-    "atelectasis": r"atelecta(?:sis|tic)|(?:lung|lobe|lobar) collapse",
-    "emphysema": r"emphysema(?:tous)?|copd|chronic obstructive",
-    "fibrosis": r"fibrosis|fibrotic",
-    "mass": r"mass(?:es)?",
-    "nodule": r"nodul(?:es?|ar)",
-    "granuloma": r"granulomas?|granulomatous",
-    "hernia": r"hernias?",
-    "pleural_thickening": r"pleural thickening|thicken\w+ of the pleura",
-    "hyperinflation": r"hyper-?inflat(?:ed|ion)|hyper-?expan(?:ded|sion)|large lung volumes|flatten\w+ (?:of the )?\w*diaphragms?",
-    "fracture": r"fractures?",
-    "tuberculosis": r"tuberculosis|tb",
-    "interstitial": r"interstitial (?:\w+ ){0,2}?(?:disease|markings?|prominence|thickening|changes?|pattern)|reticula\w+"
-    r"|bronchiectasis|peribronchial \w+",
-    "scarring": r"scar(?:s|ring)?|cicatri\w+",
-    "calcification": r"calcifi(?:ed|cations?)",
-    "cavity": r"cavit(?:y|ies|ation|ary)",
-    "spine": r"(?:dextro|levo)?scoliosis|kyphosis|osteophyt\w+|spondylosis|spurring|degenerative[\w ]*",
-    "aorta": r"(?:tortuous|ectatic|unfolded|dilated|atheroscler\w+)(?: \w+)? aort\w+|tortuosity|ectasia|atheroscler\w+"
-    r"|aort\w+ (?:is |appears )?(?:\w+ )?(?:tortuous|ectatic|dilated)",
-    "device": r"(?:endotracheal|nasogastric|tracheostomy|feeding|chest|et|ng) tubes?|catheters?|picc|pacemakers?|pacer"
-    r"|defibrillator|central (?:venous )?lines?|port-?a-?cath|sternotomy(?: wires)?|clips?|sutures?|stents?|hardware|prosthe\w+",
-    "elevated_diaphragm": r"elevat\w+ (?:of )?(?:the )?(?:\w+ )?(?:hemi)?diaphragm|(?:hemi)?diaphragm \w* ?elevat\w+|eventration",
-    "deformity": r"deformit(?:y|ies)|surgical changes|postsurgical",
-    "covid19": r"covid(?:-?19)?(?: pneumonia)?",
-    "opacity": r"(?:airspace|air space|lung|pulmonary|interstitial|patchy|focal|hazy|ground[- ]glass)? ?"
-    r"(?:opacit(?:y|ies)|opacification|airspace disease|air space disease|densit(?:y|ies))",
-    "lesion": r"lesions?",
-}
-"""Name of a finding to the words that state it. Not all are taught to a model; see `captions.finding_phrase`."""
+__all__ = ["FINDINGS", "Finding", "Report", "parse_report"]
 
-CLEAR = r"\blungs? (?:\w+ ){0,3}?(?:are|is|appears?|remain) (?:\w+ ){0,2}?clear\b|\bclear lungs\b"
-NORMAL_HEART = r"\b(?:heart|cardiac|cardio\w+)[\w ,]*?\b(?:normal|unremarkable|within normal limits|not enlarged)\b|\bnormal heart size\b"
-NORMAL = (
-    r"\bno (?:evidence of )?(?:acute|active) (?:\w+ ){0,3}?(?:disease|abnormalit\w+|process|findings?|pathology)\b"
-    r"|\bno findings?\b|\bno acute\b|\bnormal (?:chest|study|exam\w*|radiograph|x-?ray|cxr)\b|\b(?:chest|study) (?:\w+ )?is normal\b"
-    r"|\bunremarkable (?:chest|study)\b|^\W*normal\W*$|\bnegative (?:chest|study|exam\w*|for acute)\b"
-)
-
-DENIED_BEFORE = (
-    r"\bno(?! (?:significant |interval |definite )?change)\b|\bwithout\b(?! change)|\bnegative for\b|\bfree of\b|\bclear of\b"
-    r"|\babsence of\b|\bnot (?:show|demonstrate|identify)\b|(?<!not )(?<!incompletely )\bresol(?:ved|ution of)\b|\brather than\b|\bexclud(?:e|es|ed)\b|\bneither\b"
-    r"|\bnor\b|\bhistory of\b|\bno longer (?:any|a|an)\b|\bstatus post\b|\bprior\b(?! (?:study|exam|film|radiograph|chest|comparison))"
-)
-DENIED_AFTER = (
-    r"^[\w ,]*?\b(?:(?:is|are|was|were) (?:(?:not|no longer) (?:seen|identified|present|visible|visualized|evident)"
-    r"|absent|excluded|unlikely|gone)|(?:has|have) (?!not\b|never\b|partially\b|incompletely\b|nearly\b)(?:\w+ )?"
-    r"(?:resolved|cleared|disappeared)|(?:not|no longer) (?:seen|identified|present|visible)|unlikely)\b"
-)
-NOT_DENIED = r"\b(?:cannot|can not|not|cannot be) (?:be )?(?:entirely |completely )?exclud\w*"
-UNCERTAIN = (
-    r"\bpossib\w+|\bprobab\w+|\bmay\b|\bmight\b|\bcould\b|\bquestion\w*|\bsuspic\w+|\bsuspect\w*|\blikely\b|\bconcern\w*|\bversus\b|\bvs\b"
-    rf"|{NOT_DENIED}"
-)
-SCOPE_END = (
-    r"\bbut\b|\bhowever\b|\balthough\b|\bexcept\b|\bthere (?:is|are)\b|\bwith (?=\w+ (?:opacity|effusion))|\bwhich\b"
-    r"|\bwith (?=(?:stable|unchanged|persist\w+|residual|improv\w+|worsen\w+|increas\w+|decreas\w+|chronic|old)\b)"
-)
-UNDERSTOOD = (
-    r"\bcompar\w+|\bviews?\b|\bprojections?\b|\bfrontal\b|\blateral\b|\bnormal\b|\bunremarkable\b|\bintact\b|\bclear\b|\bstable\b"
-    r"|\bunchanged\b|\bno (?:\w+ ){0,3}?(?:abnormalit\w+|changes?|disease|findings?)\b|\bwithin normal\b|\bnot enlarged\b"
-    r"|\b(?:pa|ap|portable|supine|adult|child|male|female|man|woman|boy|girl|years?|months?)\b|\bimpression\b|\bexpanded\b"
-    r"|^\W*no\b|\bwithout\b|\bmidline\b|\bimages?\b|^[\d\W]*chest$"
-)
-"""Words of clauses that state no finding and say nothing that is left out: normal things, views, comparisons, patients."""
-
-ABBREVIATIONS = {
-    "rul": "right upper lobe", "rml": "right middle lobe", "rll": "right lower lobe", "lul": "left upper lobe",
-    "lll": "left lower lobe", "ptx": "pneumothorax", "bibasilar": "bilateral basilar", "biapical": "bilateral apical",
-}  # fmt: skip
-SIDES = {
-    "bilateral": r"\bbilateral(?:ly)?\b|\bboth\b|\bright and left\b|\bleft and right\b|\bbases\b|\blungs\b(?= opacit)",
-    "right": r"\bright(?:-sided)?\b(?! (?:heart|ventric|atri))",
-    "left": r"\bleft(?:-sided)?\b(?! (?:heart|ventric|atri))",
-}
-ZONES = {
-    "upper": r"\bupper\b|\bapic\w+\b|\bapex\b",
-    "mid": r"\bmid(?:dle)?\b|\bmidzone\b|\blingula\w*\b|\bperihilar\b|\bhilar\b",
-    "lower": r"\blower\b|\bbas(?:e|es|al|ilar)\b|\bcostophrenic\b",
-}
-SEVERITIES = {
-    "small": r"\b(?:small|tiny|minimal|mild|mildly|trace|minor|slight|subtle|little)\b",
-    "moderate": r"\bmoderate(?:ly)?\b",
-    "large": r"\b(?:large|severe|massive|extensive|marked|markedly|big|dense|gross)\b",
-}
-CHILD_WORDS = r"\b(?:child|boy|girl|infant|toddler|neonate|newborn|p(?:a)?ediatric|baby)\b"
-ADULT_WORDS = r"\b(?:adult|man|woman|elderly)\b"
 CHILD_BELOW = 15.0
+"""Years of age."""
+
+NEAR = 3
+"""A prior or old thing is named within so many words."""
 
 
 @dataclass(frozen=True)
 class Finding:
     """One mention: `side` "left", "right", "bilateral" or None; `zones` of "upper", "mid", "lower"; `severity` "small",
-    "moderate", "large" or None; `text` is the clause it stands in."""
+    "moderate", "large" or None; `text` is the clause it stands in. One of the past is `history`, and not present."""
 
     name: str
     present: bool
@@ -122,13 +37,16 @@ class Finding:
     zones: tuple[str, ...] = ()
     severity: str | None = None
     text: str = ""
+    history: bool = False
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a report states. `view` "AP", "PA", "lateral" or None; `age` in years; `normal`: it says so in words.
+    """What a report states. `view` "AP", "PA", "lateral" or None; `age` in years.
 
-    `unrecognised` holds the clauses in which nothing was understood.
+    `normal`: it calls the chest normal, or it denies findings and all of it was understood; and it states nothing
+    abnormal, named or not. `unrecognised` holds the clauses in which nothing was understood, and `abnormal` those of
+    them that state something abnormal which `FINDINGS` has no name for.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -138,18 +56,40 @@ class Report:
     sex: str | None = None
     normal: bool = False
     unrecognised: tuple[str, ...] = ()
+    abnormal: tuple[str, ...] = ()
 
     def present(self) -> tuple[str, ...]:
         """Names of findings stated as present, uncertain ones included, each once."""
         return tuple(dict.fromkeys(f.name for f in self.findings if f.present))
 
     def absent(self) -> tuple[str, ...]:
-        """Names of findings that are only denied."""
-        return tuple(dict.fromkeys(f.name for f in self.findings if not f.present and f.name not in self.present()))
+        """Names of findings that are only denied; those of the past are not."""
+        denied = (f.name for f in self.findings if not f.present and not f.history)
+        return tuple(dict.fromkeys(name for name in denied if name not in self.present()))
+
+
+@dataclass(frozen=True)
+class _Span:
+    """Where a clause names something; `name` is empty for what is abnormal and has no name."""
+
+    start: int
+    end: int
+    name: str
+
+
+@dataclass(frozen=True)
+class _Clause:
+    """What one clause says; `known`: something in it was understood."""
+
+    text: str
+    findings: tuple[Finding, ...] = ()
+    abnormal: bool = False
+    normal: bool = False
+    known: bool = False
 
 
 def parse_report(text: str) -> Report:
-    """Read a free-text report in English.
+    """Read a free-text report in English; clauses in other languages are left unrecognised.
 
     Raises:
         ReportError: not a string, or nothing but white space.
@@ -157,117 +97,285 @@ def parse_report(text: str) -> Report:
     if not isinstance(text, str) or not text.strip():
         raise ReportError("the report is empty; write at least one finding, such as 'Small left pleural effusion.'")
     plain = _plain(text)
-    by_clause = [(clause, _findings(clause)) for clause in _clauses(plain)]
-    findings = [f for _, found in by_clause for f in found]
-    known = rf"{UNDERSTOOD}|{NORMAL}"
+    clauses = _read(plain)
+    findings = tuple(f for c in clauses for f in c.findings)
     age = _age(plain)
-    return Report(
-        findings=tuple(findings),
-        view=_view(text),
+    report = Report(
+        findings=findings,
+        view=_view(plain),
         age=age,
         age_group=_age_group(plain, age),
         sex=_sex(plain),
-        normal=re.search(NORMAL, plain) is not None,
-        unrecognised=tuple(c for c, found in by_clause if not found and len(c) > 1 and not re.search(known, c)),
+        unrecognised=tuple(c.text for c in clauses if not c.known),
+        abnormal=tuple(c.text for c in clauses if c.abnormal),
     )
+    says_so = any(c.normal for c in clauses) or (report.absent() and not report.unrecognised)
+    normal = bool(says_so) and not report.present() and not report.abnormal
+    return replace(report, normal=normal)
 
 
 def _plain(text: str) -> str:
-    """Lower case, one space, abbreviations written out."""
-    words = " ".join(text.lower().split())
-    return re.sub(r"\b(?:" + "|".join(ABBREVIATIONS) + r")\b", lambda m: ABBREVIATIONS[m[0]], words)
+    """Lower case, one space, abbreviations written out, a full stop where a line ends a sentence."""
+    wrapped = text.upper() == text
+    ends = r"\n\s*\n" if wrapped else r"\n\s*(?=[A-Z\d*•-])|\n\s*\n"
+    plain = " ".join(re.sub(rf"(?<![.;:,!?\s])\s*(?:{ends})", ". ", text.strip()).lower().replace("’", "'").split())
+    for pattern, written in _SPELLINGS:
+        plain = re.sub(pattern, written, plain)
+    return re.sub(r"\b(?:" + "|".join(words.ABBREVIATIONS) + r")\b", lambda m: words.ABBREVIATIONS[m[0]], plain)
 
 
-def _clauses(text: str) -> list[str]:
-    sentences = re.split(r"(?<!\d)[.;:!?](?!\d)|\n", text)
-    return [c.strip() for s in sentences for c in re.split(SCOPE_END, s) if c and c.strip()]
+_SPELLINGS = [
+    (r"\bvs\.", "versus"),
+    (r"\bdr\.", "dr"),
+    (r"\bcan't\b", "cannot"),
+    (r"n't\b", " not"),
+    (r"\b([ap])\.([ap])\.?(?=\W|$)", r"\1\2"),
+    (r"\b(\d{1,3}) ?-?(?:y/o|y\.o\.?|yo|yrs? old)(?=\W|$)", r"\1 year old"),
+    (r"(?:^|(?<=\s))\?\s*(?=[a-z])", "possible "),
+    (r"(?<=[a-z])\s*\?", " questionable."),
+]
+"""Ways of writing that the rules would misread, and how they are written for them."""
 
 
-def _findings(clause: str) -> list[Finding]:
-    """Mentions in one clause, in their order; a word that two findings claim goes to the first in the table."""
-    spans: list[tuple[int, int, str]] = []
+def _statements(plain: str) -> str:
+    """The text without sections on the past, the technique or other pictures; "effusion: none" as "no effusion"."""
+    heads = rf"(?:{words.HEADINGS}|{words.STATEMENTS})"
+    past = rf"(?<![\w-])(?:{words.HEADINGS})\s*:.*?(?=(?:\.|;)(?!\d)|\b{heads}\s*:|$)"
+    text = re.sub(past, " ", plain)
+    text = re.sub(rf"((?:[\w-]+ ){{0,3}}[\w-]+)\s*:\s*(?:{words.NONE})\b(?=\W*(?:[.;,]|$))", r"no \1", text)
+    topic = rf"(?:^|(?<=[.;] ))(?!no\b|(?:{words.TITLES})\b)((?:[\w/-]+ ){{0,2}}[\w-]+)\s*:"
+    return re.sub(topic, r"\1", text)
+
+
+def _read(plain: str) -> list[_Clause]:
+    """Clauses in their order; none is read where most are in another language."""
+    texts = list(_clauses(_statements(plain)))
+    foreign = [re.search(words.OTHER_LANGUAGES, t) is not None for t, _ in texts]
+    if 2 * sum(foreign) > len(texts):
+        foreign = [True] * len(texts)
+    return [_Clause(t) if strange else _clause(t, before) for (t, before), strange in zip(texts, foreign, strict=True)]
+
+
+def _clauses(text: str) -> Iterator[tuple[str, str]]:
+    """Clauses that hold a word, each with what stands before it in its sentence."""
+    for sentence in re.split(r"[.;:!?](?!\d)|\s[-–—]+\s", text):
+        before = ""
+        for piece in re.split(words.NEW_CLAUSE, sentence):
+            clause = piece.strip(" ,*•-")
+            if len(clause) > 1 and re.search("[^\\W\\d]", clause):
+                yield clause, before
+            before += piece
+
+
+def _clause(text: str, before: str) -> _Clause:
+    named = _spans(text)
+    findings = [_finding(text, named, index, before) for index in range(len(named))]
+    findings += [Finding(name, present=False, text=text) for name in _denied_by_health(text, findings)]
+    unnamed = [_Span(*m.span(), "") for m in re.finditer(rf"\b(?:{words.ABNORMAL})\b", text)]
+    stated = any(not _denied(text, [s], 0) and not _history(text, s) for s in unnamed)
+    abnormal = stated and not any(f.present for f in findings)
+    normal = _calls_normal(text)
+    known = bool(findings or unnamed or normal or re.search(words.UNDERSTOOD, text))
+    return _Clause(text, tuple(findings), abnormal, normal, known and not abnormal)
+
+
+def _spans(clause: str) -> list[_Span]:
+    """Places of findings in their order; a word that two claim goes to the first in the table."""
+    spans: list[_Span] = []
     for name, pattern in FINDINGS.items():
         for match in re.finditer(rf"\b(?:{pattern.strip()})\b", clause):
-            if not any(match.start() < end and start < match.end() for start, end, _ in spans):
-                spans.append((*match.span(), name))
-    spans.sort()
-    found = [_finding(clause, spans, index) for index in range(len(spans))]
-    if re.search(CLEAR, clause):
-        found += [Finding(name, present=False, text=clause) for name in ("opacity", "consolidation")]
-    if re.search(NORMAL_HEART, clause) and not any(f.name == "cardiomegaly" for f in found):
-        found.append(Finding("cardiomegaly", present=False, text=clause))
-    return found
+            if not any(match.start() < s.end and s.start < match.end() for s in spans):
+                spans.append(_Span(*match.span(), name))
+    return sorted(spans, key=lambda s: s.start)
 
 
-def _finding(clause: str, spans: list[tuple[int, int, str]], index: int) -> Finding:
-    start, end, name = spans[index]
-    before, after = clause[:start], clause[end:]
-    hedged = re.search(NOT_DENIED, clause) is not None
-    denied = bool(re.search(DENIED_BEFORE, before) or re.search(DENIED_AFTER, after)) and not hedged
+def _denied_by_health(clause: str, findings: list[Finding]) -> list[str]:
+    """What clear lungs, sharp angles and a normal heart deny, unless the clause names it."""
+    denied = []
+    if re.search(words.CLEAR_LUNGS, clause):
+        denied += ["opacity", "consolidation"]
+    if re.search(words.CLEAR_ANGLES, clause):
+        denied.append("effusion")
+    if re.search(words.NORMAL_HEART, clause):
+        denied.append("cardiomegaly")
+    named = {f.name for f in findings}
+    return [name for name in denied if name not in named]
+
+
+def _calls_normal(clause: str) -> bool:
+    acute = (clause[: m.end()] for m in re.finditer(words.NOTHING_ACUTE, clause))
+    whole = any(not re.search(rf"\b(?:{words.PARTS})\b", said) for said in acute)
+    return whole or re.search(words.NORMAL_CHEST, clause) is not None
+
+
+def _finding(clause: str, spans: list[_Span], index: int, before: str) -> Finding:
+    span = spans[index]
+    denied = _denied(clause, spans, index)
+    history = not denied and _history(clause, span)
+    present = not denied and not history
     nearby = _nearby(clause, spans, index)
     return Finding(
-        name=name,
-        present=not denied,
-        uncertain=not denied and re.search(UNCERTAIN, clause) is not None,
-        side=_side(nearby) or _side(clause[: spans[0][0]]),
-        zones=_named(ZONES, nearby),
-        severity=next(iter(_named(SEVERITIES, nearby)), None),
+        name=span.name,
+        present=present,
+        uncertain=present and _uncertain(clause, spans, index),
+        side=_side(nearby) or _side(before + clause[: spans[0].start]) or _side(_shared_end(clause, spans, index)),
+        zones=_named(words.ZONES, nearby),
+        severity=next(iter(_named(words.SEVERITIES, nearby)), None),
         text=clause,
+        history=history,
     )
 
 
-def _nearby(clause: str, spans: list[tuple[int, int, str]], index: int) -> str:
-    """The clause from the finding before to the finding after, where modifiers of this one stand."""
-    begin = spans[index - 1][1] if index else 0
-    following = spans[index + 1][0] if index + 1 < len(spans) else len(clause)
-    between = clause[spans[index][1] : following]
-    if index + 1 < len(spans):  # after "and" or a comma, words belong to the next finding
-        between = re.split(r"\band\b|,|\bor\b", between)[0]
-    return clause[begin : spans[index][1]] + between
+def _denied(clause: str, spans: list[_Span], index: int) -> bool:
+    """A denial before, after or inside the words of the finding reaches it, and none that leaves it open."""
+    open_ = rf"{words.STATED_ANYWAY}|{words.NOT_EXCLUDED_BEFORE}|{words.NOT_EXCLUDED_AFTER}"
+    masked = re.sub(open_, lambda m: "~" * len(m[0]), clause)
+    span = spans[index]
+    if _after(words.HEDGED_AFTER, clause, spans, index) and re.search(words.NOT_EXCLUDED_AFTER, clause[span.end :]):
+        return False
+    return bool(
+        (span.name and re.search(r"\b(?:not|no)\b", masked[span.start : span.end]))
+        or _before(words.DENIED_BEFORE, masked, span, words.END_OF_DENIAL)
+        or _after(words.DENIED_AFTER, masked, spans, index)
+        or (span.name not in words.LASTING and _after(words.NORMAL_AFTER, masked, spans, index))
+    )
 
 
-def _side(words: str) -> str | None:
-    sides = _named(SIDES, words)
+def _uncertain(clause: str, spans: list[_Span], index: int) -> bool:
+    span = spans[index]
+    return bool(
+        re.search(words.SIGNS.get(span.name, r"(?!)"), clause[span.start : span.end])
+        or _before(words.HEDGED_BEFORE, clause, span, words.END_OF_DENIAL)
+        or _after(words.HEDGED_AFTER, clause, spans, index)
+    )
+
+
+def _history(clause: str, span: _Span) -> bool:
+    """The clause speaks of the past, and not of something whose traces stay."""
+    ends = rf"{words.HISTORY_ENDS}|{words.END_OF_DENIAL}"
+    if span.name not in words.PROCEDURES and _before(words.HISTORY, clause, span, ends):
+        return True
+    if span.name in words.LASTING:
+        return False
+    for prior in re.finditer(words.PRIOR, clause[: span.start]):
+        between = clause[prior.end() : span.start]
+        compared = re.search(words.COMPARED, clause[: prior.start()])
+        if len(between.split()) <= NEAR and not re.search(r"[,(]", between) and not compared:
+            return True
+    return False
+
+
+def _before(triggers: str, clause: str, span: _Span, ends: str) -> bool:
+    """A trigger stands before the finding, and no end of its scope between them."""
+    for trigger in re.finditer(triggers, clause[: span.start]):
+        if not _ends_between(clause, trigger.end(), span.start, ends):
+            return True
+    return False
+
+
+def _after(triggers: str, clause: str, spans: list[_Span], index: int) -> bool:
+    """A trigger stands after the finding and is about it: a singular one is not, past another finding."""
+    end = spans[_together(clause, spans, index)[1]].end
+    for trigger in re.compile(triggers).finditer(clause, end):
+        between = clause[end : trigger.start()]
+        if re.search(words.JOINED_WITH, between):
+            continue
+        others = any(s.start >= end and s.end <= trigger.start() for s in spans)
+        if not others:
+            if not _ends_between(clause, end, trigger.start()):
+                return True
+        elif re.search(r"\bor\b" if re.match(_SINGULAR, trigger[0].strip()) else r"\b(?:and|or)\b", between):
+            return True
+    return False
+
+
+_SINGULAR = r"is\b|has\b|was\b|unlikely|resolved|versus|appears\b|remains\b"
+
+
+def _ends_between(clause: str, start: int, stop: int, ends: str = words.END_OF_DENIAL) -> bool:
+    """A scope ends, or another subject begins, between the two places."""
+    end = re.compile(ends).search(clause, start)
+    return end is not None and end.start() < stop
+
+
+def _nearby(clause: str, spans: list[_Span], index: int) -> str:
+    """The finding with the words between it and its neighbours that belong to it rather than to them."""
+    first, last = _together(clause, spans, index)
+    begin = _border(clause, spans[first - 1], spans[first])[1] if first else 0
+    end = _border(clause, spans[last], spans[last + 1])[0] if last + 1 < len(spans) else len(clause)
+    return clause[begin:end]
+
+
+def _together(clause: str, spans: list[_Span], index: int) -> tuple[int, int]:
+    """First and last of the findings that follow each other at once, as in "nodular opacity"."""
+    first = last = index
+    while first and not clause[spans[first - 1].end : spans[first].start].strip():
+        first -= 1
+    while last + 1 < len(spans) and not clause[spans[last].end : spans[last + 1].start].strip():
+        last += 1
+    return first, last
+
+
+def _border(clause: str, first: _Span, second: _Span) -> tuple[int, int]:
+    """Where the words of one finding end and those of the next begin: at the last "and", "or", "with" or comma.
+
+    Without one, the words between belong to both.
+    """
+    joints = list(re.finditer(r",|\b(?:and|or|with|versus)\b", clause[first.end : second.start]))
+    if not joints:
+        return second.start, first.end
+    return first.end + joints[-1].start(), first.end + joints[-1].end()
+
+
+def _shared_end(clause: str, spans: list[_Span], index: int) -> str:
+    """The words after the last finding, if this one is joined to it by nothing but "and" or "or"."""
+    between = (clause[a.end : b.start] for a, b in zip(spans[index:-1], spans[index + 1 :], strict=True))
+    return clause[spans[-1].end :] if all(re.fullmatch(r"\W*(?:and|or)?\W*", b) for b in between) else ""
+
+
+def _side(text: str) -> str | None:
+    sides = _named(words.SIDES, text)
     if "bilateral" in sides or {"left", "right"} <= set(sides):
         return "bilateral"
     return sides[0] if sides else None
 
 
-def _named(table: dict[str, str], words: str) -> tuple[str, ...]:
-    return tuple(name for name, pattern in table.items() if re.search(pattern, words))
+def _named(table: dict[str, str], text: str) -> tuple[str, ...]:
+    return tuple(name for name, pattern in table.items() if re.search(pattern, text))
 
 
 def _view(text: str) -> str | None:
-    if re.search(r"\bP\.?A\.?\b|\bposteroanterior\b|\bpa view\b", text):
+    if re.search(r"\bpa\b(?! (?:catheter|pressure|diameter|enlarge|is|are)\w*)|\bposteroanterior\b", text):
         return "PA"
-    if re.search(r"\bA\.?P\.?\b|\b[Aa]nteroposterior\b|\b[Pp]ortable\b|\bap view\b|\b[Ss]upine\b", text):
+    if re.search(r"\bap\b(?! (?:diameter|dimension)\w*)|\banteroposterior\b|\bportable\b|\bsupine\b", text):
         return "AP"
-    return "lateral" if re.search(r"\blateral (?:view|chest|radiograph)\b", text.lower()) else None
+    return "lateral" if re.search(r"\blateral (?:view|chest|radiograph)\b", text) else None
 
 
 def _age(text: str) -> float | None:
-    match = re.search(
-        r"\b(\d{1,3})[- ]?(years?|yrs?|months?|weeks?|days?)[- ]?(?:old\b|(?=(?:male|female|man|woman|boy|girl)\b))"
-        r"|\b(?:aged? |(?=\d{1,3} ?y/?o\b))(\d{1,3})\b",
+    """Years, where the text says how old someone is or names a sex after the number; never a time between pictures."""
+    for match in re.finditer(
+        rf"\b(\d{{1,3}})[- ]?(years?|yrs?|months?|weeks?|days?)[- ]?(?:old\b(?! (?:\w+ )?(?:{words.THINGS}))|of age\b"
+        r"|(?=(?:male|female|man|woman|boy|girl)\b))|\baged? (\d{1,3})\b(?! (?:day|week|month))",
         text,
-    )
-    if not match:
-        sexed = re.search(r"\b(\d{1,3})[ -]?[mf]\b", text)
-        return float(sexed[1]) if sexed else None
-    if match[3]:
-        return float(match[3])
-    return float(match[1]) / {"y": 1, "m": 12, "w": 52, "d": 365}[match[2][0]]
+    ):
+        if match[3]:
+            return float(match[3])
+        if not re.search(rf"\b(?:{words.THINGS})\w*(?: \w+){{0,2}} $", text[: match.start()]):
+            return float(match[1]) / {"y": 1, "m": 12, "w": 52, "d": 365}[match[2][0]]
+    sexed = re.search(r"\b(\d{1,3})[ -]?[mf]\b", text)
+    return float(sexed[1]) if sexed else None
 
 
 def _age_group(text: str, age: float | None) -> str | None:
     if age is not None:
         return "child" if age < CHILD_BELOW else "adult"
-    if re.search(CHILD_WORDS, text):
+    if re.search(words.CHILD_WORDS, text):
         return "child"
-    return "adult" if re.search(ADULT_WORDS, text) else None
+    return "adult" if re.search(words.ADULT_WORDS, text) else None
 
 
 def _sex(text: str) -> str | None:
-    if re.search(r"\b(?:woman|female|girl)\b|\b\d{1,3}[ -]?f\b", text):
+    if re.search(r"\b(?:woman|female|girl)\b|\b\d{1,3}[ -]?(?:year old )?f\b", text):
         return "female"
-    return "male" if re.search(r"\b(?:man|male|boy)\b|\b\d{1,3}[ -]?m\b", text) else None
+    return "male" if re.search(r"\b(?:man|male|boy)\b|\b\d{1,3}[ -]?(?:year old )?m\b", text) else None
