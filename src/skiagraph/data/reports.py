@@ -3,7 +3,8 @@
 Rules in the manner of NegEx (Chapman et al. 2001): a finding is a phrase of `report_words.FINDINGS`; a trigger before
 or after it denies it or makes it uncertain, as far as its scope reaches; side, zone and size come from the words
 nearest to it. What may be ("possible", "cannot be excluded", "may represent") is present and uncertain. What was
-("history of", "prior", "status post") is neither present nor absent. What is gone ("has resolved", "removed") is absent.
+("history of", "prior", "status post") is neither present nor absent. What is gone ("has resolved", "removed") is
+absent.
 """
 
 from __future__ import annotations
