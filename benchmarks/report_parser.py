@@ -38,8 +38,8 @@ def main() -> None:
     parse, names = _parser(args.parser)
     labelled = [s for s in rf.read_labelled(args.labels, source) if s.part == args.part]
     results = {}
-    for sample in ("random", "hard"):
-        chosen = [s for s in labelled if s.sample == sample]
+    for sample in ("random", "hard", "both"):
+        chosen = [s for s in labelled if sample in (s.sample, "both")]
         table = _table(chosen, [parse(s.text) for s in chosen], names)
         print(f"\n{sample}: {len(chosen)} sentences")
         for row in table:
@@ -119,7 +119,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder of the dataset folders; default $SKIAGRAPH_DATA")
     parser.add_argument("--labels", type=Path, default=LABELS)
-    parser.add_argument("--part", default="test", choices=("test", "development"))
+    parser.add_argument("--part", default="held out", choices=("held out", "test", "development"))
     parser.add_argument("--parser", type=Path, help="a file with another version's `parse_report`")
     parser.add_argument("-o", "--output", type=Path, required=True)
     return parser.parse_args()

@@ -65,3 +65,5 @@ def test_scores_of_known_counts():
     result = rf.measured("F1", rf.f1, np.array([[1, 0, 0]] * 5 + [[0, 1, 0]] * 5), 5)
     assert result.low < result.value < result.high
     assert result.n == 5
+    perfect = rf.measured("F1", rf.f1, np.array([[1, 0, 0]] * 30), 30)
+    assert (perfect.value, perfect.low, perfect.high) == (1, 0.9, 1)
