@@ -161,6 +161,8 @@ def test_other_languages_and_nonsense_are_unrecognised(text):
         ("Normal chest. Rib fracture.", False),
         ("No acute disease. Possible mild edema.", False),
         ("Lungs are not clear.", False),
+        ("This is not a normal chest.", False),
+        ("Compared to the previous normal chest radiograph.", False),
         ("Heart is not normal.", False),
         ("History of pneumonia.", False),
         ("Compared to 3 days ago.", False),
@@ -317,6 +319,11 @@ def test_empty_reports_are_refused(text):
 @given(st.text(min_size=1, max_size=200).filter(str.strip))
 def test_any_text_parses(text):
     parse_report(text)
+
+
+def test_a_very_long_sentence_takes_no_more_than_its_share():
+    once = len(parse_report("Degenerative x " * 40).findings)
+    assert len(parse_report("Degenerative x " * 2000).findings) == 50 * once
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ FINDINGS: dict[str, str] = {
     "calcification": r"calcifi(?:ed|c|cations?)|calcium",
     "cavity": r"cavit(?:ary|ation|ating|ated)|(?<!thoracic )(?<!pleural )(?<!chest )(?<!abdominal )(?<!peritoneal )cavit(?:y|ies)",
     "spine": r"(?:dextro|levo|kypho|rota)*scolio(?:sis|tic)|kyphosis|kyphotic|osteophyt\w+|spondyl\w+|spurring|dis[ck] space narrowing|dish|(?:dextro|levo)curvature|endplate (?:\w+ )?changes"
-    r"|degenerat(?:ive|ion)(?![\w ,]*(?:shoulder|acromio|glenohumeral|humer|hip|knee|\bac\b))(?: \w+)?(?: changes?| disease| spurring)?",
+    r"|degenerat(?:ive|ion)(?![\w ,]{0,80}(?:shoulder|acromio|glenohumeral|humer|hip|knee|\bac\b))(?: \w+)?(?: changes?| disease| spurring)?",
     "aorta": r"(?:tortuous|ectatic|unfolded|uncoiled|dilated|aneurysmal|atheroscler\w+)(?: \w+){0,2} aort\w+|tortuosity|ectasia|unfolding of the (?:\w+ )?aort\w+|atheroscler\w+|aortic aneurysm"
     r"|aort\w+ (?:(?:is|appears|remains) )?(?:\w+ ){0,2}?(?:tortuous|ectatic|dilated|unfolded|uncoiled|aneurysmal)",
     "device": r"(?:endotracheal|nasogastric|orogastric|enteric|feeding|chest|thoracostomy|tracheostomy|et|ng|og|gastric|gastrostomy) tubes?|(?:tracheo|thoraco)stomy"
@@ -76,13 +76,14 @@ ABNORMAL = (
     r"|injur(?:y|ies)|congest\w+|engorg\w+|crowd\w+|loss of (?:\w+ )?height|height loss|bulg\w+|asymmetr\w+|coarse\w*|haz(?:y|iness)|streak\w*|indistinct\w*|obscur\w+|(?<!nipple )shadow\w*"
     r"|cysts?|cystic|aneurysm\w*|dissection|dextrocardia|situs inversus|anomal\w+|pectus|excavatum|carinatum|disease|syndrome|abscess\w*|ards|sarcoid\w*|silicosis|asbesto\w+"
     r"|heart failure|chf|subcutaneous emphysema|pericardial effusion|hypertrophy|arthr(?:itis|itic|osis|opathy)|degenerative|narrow\w+|irregular\w*|bronchitis|embol\w+|infarct\w*"
-    r"|tortuous|ectatic|hypertension|stones?|cholelithiasis|ileus|obstruct\w+|(?:absent|missing) (?:\w+ )?(?:breast|rib|lobe|lung)|not (?:\w+ly )?(?:clear|normal|unremarkable)|(?:diameter|markings) (?:is |are )?increased|lobulat\w+|fissural fluid|plaques?|azygos lobe|cervical ribs?|curvature|chronic (?:\w+ )?changes|\w*dystrophy|jewelry|piercings?|rings?|shrapnel|bullets?"
-    r"|increased (?:\w+ )?(?:ap|markings|diameter|attenuation)"
+    r"|tortuous|ectatic|hypertension|stones?|cholelithiasis|ileus|obstruct\w+|(?:absent|missing) (?:\w+ )?(?:breast|rib|lobe|lung)|not (?:\w+ly )?(?:a )?(?:clear|normal|unremarkable)"
+    r"|(?:diameter|markings) (?:is |are )?increased|lobulat\w+|fissural fluid|plaques?|azygos lobe|cervical ribs?|curvature|chronic (?:\w+ )?changes|\w*dystrophy|jewelry"
+    r"|piercings?|rings?|shrapnel|bullets?|increased (?:\w+ )?(?:ap|markings|diameter|attenuation)"
 )
 """Words of abnormal things that `FINDINGS` has no name for; a report with one of them, not denied, is no normal chest."""
 
 NORMAL_CHEST = (
-    r"\b(?:normal|negative|unremarkable|clear)(?: \w+){0,2}? (?:chest|study|exam\w*|radiographs?|x-?rays?|x-xxxx|cxr)\b(?! wall)"
+    r"(?<!prior )(?<!previous )\b(?:normal|negative|unremarkable|clear)(?: \w+){0,2}? (?:chest|study|exam\w*|radiographs?|x-?rays?|x-xxxx|cxr)\b(?! wall)"
     r"|\b(?:chest|study|examination|exam|radiograph) (?:\w+ ){0,2}?(?:normal|unremarkable|negative)\b|^\W*(?:normal|unremarkable|negative)\W*$|\bno findings?\b"
 )
 """Statements that the chest is normal; `NOTHING_ACUTE` has others."""

@@ -10,6 +10,7 @@ absent.
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -21,6 +22,9 @@ __all__ = ["FINDINGS", "Finding", "Report", "parse_report"]
 
 CHILD_BELOW = 15.0
 """Years of age."""
+
+LONGEST = 600
+"""Characters of a sentence; a longer one is read in parts, so that the time stays proportional to the text."""
 
 NEAR = 3
 """A prior or old thing is named within so many words."""
@@ -159,9 +163,10 @@ def _read(plain: str) -> list[_Clause]:
 
 def _clauses(text: str) -> Iterator[tuple[str, str]]:
     """Clauses that hold a word, each with what stands before it in its sentence."""
-    for sentence in re.split(r"[.;:!?](?!\d)|\s[-–—]+\s", text):
+    sentences = re.split(r"[.;:!?](?!\d)|\s[-–—]+\s", text)
+    for part in (part for sentence in sentences for part in textwrap.wrap(sentence, LONGEST)):
         before = ""
-        for piece in re.split(words.NEW_CLAUSE, sentence):
+        for piece in re.split(words.NEW_CLAUSE, part):
             clause = piece.strip(" ,*•-")
             if len(clause) > 1 and re.search("[^\\W\\d]", clause):
                 yield clause, before
