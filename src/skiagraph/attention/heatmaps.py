@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from skiagraph.errors import ModelError
+from skiagraph.models.blocked_attention import blocked_attention, trained_on_cpu
 from skiagraph.models.uvit import JointAttention, JointAttnProcessor, TokenLayout, UViT2DModel
 from skiagraph.models.words import token_span
 
@@ -62,11 +63,14 @@ def word_attention(query: Tensor, key: Tensor, spans: Tensor, attention_mask: Te
         attention_mask: broadcastable to (batch, heads, pixels, tokens), bool (True where to look) or additive.
 
     Returns:
-        float32 (batch, words, pixels).
+        float32 (batch, words, pixels); computed in the inputs' precision where a CPU trains.
     """
     heads, width, words = key.shape[1], key.shape[-1], spans.shape[1]
+    values = spans.transpose(1, 2)[:, None].expand(-1, heads, -1, -1)
+    if trained_on_cpu(query):
+        return blocked_attention(query, key, values.to(query.dtype), attention_mask).float().mean(dim=1).transpose(1, 2)
     padded = max(width, words)  # the fused kernels ask for values as wide as queries
-    values = F.pad(spans.transpose(1, 2).float(), (0, padded - words))[:, None].expand(-1, heads, -1, -1)
+    values = F.pad(values.float(), (0, padded - words))
     query, key = (F.pad(x.float(), (0, padded - width)) for x in (query, key))
     if attention_mask is not None and attention_mask.dtype != torch.bool:
         attention_mask = attention_mask.float()

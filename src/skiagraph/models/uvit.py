@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from skiagraph.errors import ModelError
 from skiagraph.models.autoencoder import ResidualBlock
+from skiagraph.models.blocked_attention import blocked_attention, trained_on_cpu
 
 PRESETS: dict[str, dict[str, Any]] = {
     "XS/2": {"hidden_size": 320, "depth": 8, "num_heads": 5, "patch_size": 2},
@@ -61,15 +62,15 @@ class JointAttnProcessor(Protocol):
 class FusedJointAttnProcessor:
     """The default: fused attention, no weight matrix in memory.
 
-    Training on a CPU takes plain matrix products instead: at a U-ViT's lengths a step is 1.2 times as fast.
+    Training on a CPU takes `blocked_attention` instead, which is faster there.
     """
 
     def __call__(
         self, attn: JointAttention, hidden_states: Tensor, attention_mask: Tensor | None, layout: TokenLayout
     ) -> Tensor:
         q, k, v = attn.project(hidden_states)
-        if q.device.type == "cpu" and torch.is_grad_enabled():
-            return attn.merge(_plain_attention(q, k, v, attention_mask))
+        if trained_on_cpu(q):
+            return attn.merge(blocked_attention(q, k, v, attention_mask))
         return attn.merge(F.scaled_dot_product_attention(q, k, v, attn_mask=attention_mask))
 
 
@@ -309,13 +310,6 @@ class UViT2DModel(ModelMixin, ConfigMixin):
         first_patch = 1 + self.config.text_tokens
         pos = torch.cat([self.pos_embed[:, : 1 + layout.text], self.pos_embed[:, first_patch:]], dim=1)
         return x + pos
-
-
-def _plain_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    scores = q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)
-    if mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
-    return scores.softmax(dim=-1).to(v.dtype) @ v
 
 
 def _unpatchify(patches: Tensor, layout: TokenLayout, patch_size: int) -> Tensor:

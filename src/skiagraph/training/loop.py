@@ -22,7 +22,6 @@ from diffusers.training_utils import EMAModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from skiagraph.errors import RecipeError
 from skiagraph.files import atomic_path
@@ -83,7 +82,6 @@ def train(recipe: Recipe, task: Task, output: str | Path, *, quiet: bool = False
     model, *optimizers = accelerator.prepare(model, *state.optimizers.values())
     quiet = quiet or not accelerator.is_main_process
     with (
-        _plain_attention(accelerator.device),
         _stop_requests() as stop,
         progress("training", optim.steps, done=state.step, quiet=quiet) as update,
     ):
@@ -312,21 +310,6 @@ def _log(output: Path, accelerator: Accelerator, step: int, values: dict[str, fl
     if accelerator.is_main_process:
         with open(output / "log.jsonl", "a", encoding="utf-8") as stream:
             stream.write(json.dumps({"step": step, **{k: round(v, 6) for k, v in values.items()}}) + "\n")
-
-
-@contextmanager
-def _plain_attention(device: torch.device) -> Iterator[None]:
-    """On a CPU, attention as two matrix products: at a U-ViT's lengths a step is 1.4 times faster than fused."""
-    if device.type != "cpu":
-        yield
-        return
-    upcast = not torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
-    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(not upcast)
 
 
 class _Pace:
