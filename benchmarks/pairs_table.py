@@ -35,6 +35,7 @@ from skiagraph.engine.manifest import open_manifest, save_manifest
 from skiagraph.evaluation import bootstrap
 from skiagraph.files import atomic_path, write_json
 from skiagraph.models.registry import load_component
+from skiagraph.progress import silent
 from skiagraph.training.loop import train
 from skiagraph.training.recipe import DataConfig, OptimConfig, SegmenterRecipe
 from skiagraph.training.tasks.segmenter import Pairs, SegmenterTask, label_maps, load_pairs
@@ -117,7 +118,7 @@ def trained(pairs: Pairs, recipe: SegmenterRecipe) -> torch.nn.Module:
     """A segmenter after its last step on these pairs."""
     torch.manual_seed(recipe.seed)
     with tempfile.TemporaryDirectory() as folder:
-        return load_component(train(recipe, SegmenterTask(recipe, pairs, pairs), folder, quiet=True)).float().eval()
+        return load_component(train(recipe, SegmenterTask(recipe, pairs, pairs), folder, listen=silent)).float().eval()
 
 
 def pixel_counts(model: torch.nn.Module, tests: dict[str, Pairs]) -> dict[str, np.ndarray]:

@@ -26,7 +26,7 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         yield temporary
         _replace(temporary, target)
     finally:
-        _remove(temporary)
+        remove(temporary)
 
 
 def write_json(target: str | Path, value: Any) -> None:
@@ -60,7 +60,8 @@ def _replace(temporary: Path, target: Path) -> None:
         os.replace(temporary, target)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file or a folder with all that is in it; nothing where there is none."""
     if path.is_dir():
         shutil.rmtree(path)
     else:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Protocol
 
 from rich.console import Console
@@ -17,6 +18,12 @@ class Update(Protocol):
     """Says how many are done now, and something about the last one."""
 
     def __call__(self, done: int, note: str = "") -> None: ...
+
+
+class Listener(Protocol):
+    """Hears of long work: opened with a title, how many there are and how many are done, then told each step."""
+
+    def __call__(self, title: str, total: int, *, done: int = 0) -> AbstractContextManager[Update]: ...
 
 
 @contextmanager
@@ -52,3 +59,7 @@ def progress(title: str, total: int, *, done: int = 0, quiet: bool = False) -> I
             console.print(f"{title}: {now} of {total}, about {left:.1f} min left{note and ', '}{note}", soft_wrap=True)
 
         yield update
+
+
+silent: Listener = partial(progress, quiet=True)
+"""Shows nothing."""

@@ -17,6 +17,7 @@ from skiagraph.engine.gate import GateConfig
 from skiagraph.errors import DataError, ModelError, ReportError, SkiagraphError
 from skiagraph.pipelines.inpaint import InpaintSettings, inpaint
 from skiagraph.pipelines.paste import with_change
+from skiagraph.progress import silent
 
 PROMPTS = (Prompt("Right consolidation.", "Cardiomegaly."), Prompt("Small left pleural effusion."))
 OPEN = GateConfig(least_change=0.001, seam_quantile=1.0, least_dice=0.0)
@@ -49,7 +50,7 @@ def whole(given, tmp_path_factory):
     output = tmp_path_factory.mktemp("augmented") / "whole"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(job, "inpaint", painted)
-        return output, augment(given, output, quiet=True)
+        return output, augment(given, output, listen=silent)
 
 
 def test_images_and_masks_stay_together_as_a_data_set(whole, given):
@@ -90,27 +91,27 @@ def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(whole, given, tmp_pat
 
     monkeypatch.setattr(job, "inpaint", cut)
     with pytest.raises(KeyboardInterrupt):
-        augment(given, tmp_path / "o", quiet=True)
+        augment(given, tmp_path / "o", listen=silent)
     assert not (tmp_path / "o/metadata.csv").exists()
     made.clear()
     monkeypatch.setattr(job, "inpaint", lambda *a, **k: (made.append(None), painted(*a, **k))[1])
-    assert augment(given, tmp_path / "o", quiet=True)["images"] == whole[1]["images"]
+    assert augment(given, tmp_path / "o", listen=silent)["images"] == whole[1]["images"]
     assert len(made) == len(whole[1]["images"]) - calls
 
 
 def test_a_damaged_image_is_made_again_alone(whole, given, tmp_path, monkeypatch):
-    first = augment(given, tmp_path, quiet=True)
+    first = augment(given, tmp_path, listen=silent)
     row = next(row for row in first["images"] if row["dropped"] is None)
     before = (tmp_path / row["file"]).read_bytes()
     (tmp_path / row["file"]).write_bytes(before[:50])
-    assert augment(given, tmp_path, quiet=True)["images"] == first["images"]
+    assert augment(given, tmp_path, listen=silent)["images"] == first["images"]
     assert (tmp_path / row["file"]).read_bytes() == before
 
 
 def test_what_does_not_pass_is_left_out_and_says_why(given, tmp_path):
     strict = replace(given, gate=replace(OPEN, least_dice=1.01))
     with pytest.raises(SkiagraphError, match="no image passed the gate"):
-        augment(strict, tmp_path, quiet=True)
+        augment(strict, tmp_path, listen=silent)
     rows = json.loads((tmp_path / "manifest.json").read_text())["images"]
     assert len(rows) == job.TRIES * 4
     assert all(row["sha256"] is None for row in rows)
@@ -119,7 +120,7 @@ def test_what_does_not_pass_is_left_out_and_says_why(given, tmp_path):
 
 
 def test_more_than_one_for_each_real_image(given, tmp_path):
-    rows = augment(replace(given, ratio=1.5), tmp_path, quiet=True)["images"]
+    rows = augment(replace(given, ratio=1.5), tmp_path, listen=silent)["images"]
     kept = [row for row in rows if row["dropped"] is None]
     assert len(kept) == 9
     assert len({row["sha256"] for row in kept}) == 9
@@ -131,7 +132,7 @@ def test_colour_images_with_a_diffusers_model(given, tmp_path, monkeypatch):
     phantoms.polyps(tmp_path)
     tiny.inpainting_pipeline().save_pretrained(tmp_path / "model")
     config = replace(given, dataset=str(tmp_path / "polyps"), model=str(tmp_path / "model"), judge=None, ratio=0.3)
-    rows = augment(config, tmp_path / "o", quiet=True)["images"]
+    rows = augment(config, tmp_path / "o", listen=silent)["images"]
     kept = [row for row in rows if row["dropped"] is None]
     assert len(kept) == 2
     assert "dice" not in kept[0], "a segmenter of lungs says nothing of polyps"
@@ -163,9 +164,9 @@ def test_what_cannot_be_augmented_is_refused(given, tmp_path, tiny_model):
     rows = list(csv.DictReader(table.read_text().splitlines()))
     table.write_text("file,patient,split\n" + "\n".join(f"{r['file']},{r['patient']},train" for r in rows))
     with pytest.raises(DataError, match="no training image with a mask"):
-        augment(replace(given, dataset=str(tmp_path / "phantoms")), tmp_path / "a", quiet=True)
+        augment(replace(given, dataset=str(tmp_path / "phantoms")), tmp_path / "a", listen=silent)
     vae = str(tiny_model / "vae")
     with pytest.raises(ModelError, match="give a segmenter's folder"):
-        augment(replace(given, judge=vae), tmp_path / "b", quiet=True)
+        augment(replace(given, judge=vae), tmp_path / "b", listen=silent)
     with pytest.raises(ModelError, match="cannot paint"):
-        augment(replace(given, model=vae), tmp_path / "c", quiet=True)
+        augment(replace(given, model=vae), tmp_path / "c", listen=silent)

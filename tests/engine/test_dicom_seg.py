@@ -14,6 +14,7 @@ import tiny
 from skiagraph.engine.dicom_seg import write_dicom_seg
 from skiagraph.engine.segment import SegmentConfig, segment
 from skiagraph.errors import ImageError, SkiagraphError
+from skiagraph.progress import silent
 
 CLASSES = ("right lung", "left lung")
 
@@ -70,13 +71,13 @@ def test_the_job_takes_dicom_only_and_needs_highdicom(radiograph, tmp_path, monk
     tiny.lung_segmenter().save_pretrained(tmp_path / "m")
     Image.fromarray(phantoms.thorax(np.random.default_rng(1))[0]).save(tmp_path / "y.png")
     config = SegmentConfig((str(radiograph), str(tmp_path / "y.png")), model=str(tmp_path / "m"), form="dicom-seg")
-    manifest = segment(config, tmp_path / "o", quiet=True)
+    manifest = segment(config, tmp_path / "o", listen=silent)
     assert [row["mask"] for row in manifest["images"]] == ["masks/x.dcm"]
     assert "use --format png" in manifest["failed"][0]["error"]
     monkeypatch.setitem(sys.modules, "highdicom", None)
     monkeypatch.setattr("skiagraph.engine.dicom_seg.find_spec", lambda name: None)
     with pytest.raises(SkiagraphError, match="pip install"):
-        segment(config, tmp_path / "p", quiet=True)
+        segment(config, tmp_path / "p", listen=silent)
     assert not (tmp_path / "p").exists()
 
 

@@ -15,8 +15,9 @@ from dicom_seg import segmentation
 from skiagraph.data.anatomy import regions_of
 from skiagraph.data.images import read_radiograph
 from skiagraph.engine.edit import MARGIN, EditConfig, edit
-from skiagraph.errors import DataError, ImageError, MaskError, ReportError
-from skiagraph.pipelines.counterfactual import EditSettings
+from skiagraph.errors import DataError, ImageError, MaskError, ReportError, SkiagraphError
+from skiagraph.pipelines.counterfactual import EditSettings, edit_image
+from skiagraph.progress import silent
 
 FAST = EditSettings(steps=4, strength=0.5)
 
@@ -186,3 +187,41 @@ def test_organs_come_from_a_dicom_seg_file(picture, tiny_model, tmp_path, monkey
     with pytest.raises(DataError, match="no organs 'magic'; known: shipped"):
         edit(config(picture, tiny_model, organs="magic"), tmp_path / "p")
     assert not (tmp_path / "p").exists()
+
+
+def test_a_folder_is_edited_picture_by_picture_and_goes_on(picture, tiny_model, tmp_path, monkeypatch):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a", "b"):
+        (folder / f"{name}.png").write_bytes(picture.read_bytes())
+    Image.fromarray(np.full((64, 64), 7, np.uint8)).save(folder / "flat.png")
+    manifest = edit(config(folder, tiny_model), tmp_path / "o", listen=silent)
+    assert [row["folder"] for row in manifest["edits"]] == ["a", "b"]
+    assert "constant" in manifest["failed"][0]["error"]
+    alone = edit(config(picture, tiny_model), tmp_path / "one", listen=silent)
+    for row in manifest["edits"]:
+        assert row["frames"][0]["sha256"] == alone["frames"][0]["sha256"]
+        assert (tmp_path / "o" / row["frames"][0]["file"]).is_file()
+    (tmp_path / "o/b/after-1.png").unlink()
+    made = []
+    monkeypatch.setattr(job, "edit_image", lambda *a, **k: made.append(1) or edit_image(*a, **k))
+    assert edit(config(folder, tiny_model), tmp_path / "o", listen=silent)["edits"] == manifest["edits"]
+    assert len(made) == 1
+
+
+def test_a_table_says_what_each_radiograph_is_to_show(picture, tiny_model, tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text("image,to,from\nx.png,Left effusion.,\nx.png,Normal chest.,Right effusion.\n")
+    rows = edit(config(table, tiny_model, to=""), tmp_path / "o", listen=silent)["edits"]
+    assert [row["folder"] for row in rows] == ["00000-x", "00001-x"]
+    assert rows[0]["target"].startswith("left pleural effusion")
+    assert rows[1]["source"].startswith("right pleural effusion")
+
+
+def test_an_edit_is_not_written_over_another(picture, tiny_model, tmp_path):
+    first = edit(config(picture, tiny_model), tmp_path / "o", listen=silent)
+    with pytest.raises(SkiagraphError, match="another run"):
+        edit(config(picture, tiny_model, to="Right effusion."), tmp_path / "o", listen=silent)
+    assert edit(config(picture, tiny_model), tmp_path / "o", listen=silent)["frames"] == first["frames"]
+    second = edit(config(picture, tiny_model, to="Right effusion."), tmp_path / "o", overwrite=True, listen=silent)
+    assert second["target"].startswith("right pleural effusion")

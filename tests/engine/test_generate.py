@@ -5,8 +5,11 @@ import json
 import pytest
 
 import tiny
-from skiagraph.engine.generate import GenerateConfig, generate, make_scheduler, read_reports
+from skiagraph.data.tables import read_reports
+from skiagraph.engine.generate import GenerateConfig, generate
 from skiagraph.errors import ModelError, ReportError, SkiagraphError
+from skiagraph.pipelines.text_to_image import make_scheduler
+from skiagraph.progress import silent
 
 
 def config(model, **changes):
@@ -15,7 +18,7 @@ def config(model, **changes):
 
 
 def test_manifest_says_what_made_every_image(tiny_model, tmp_path):
-    manifest = generate(config(tiny_model, count=2, seed=7), tmp_path, quiet=True)
+    manifest = generate(config(tiny_model, count=2, seed=7), tmp_path, listen=silent)
     assert manifest == json.loads((tmp_path / "manifest.json").read_text())
     assert [row["seed"] for row in manifest["images"]] == [7, 8, 9, 10]
     assert [row["report"] for row in manifest["images"]] == ["Cardiomegaly."] * 2 + ["Edema."] * 2
@@ -31,37 +34,37 @@ def test_manifest_says_what_made_every_image(tiny_model, tmp_path):
 def test_what_a_report_says_in_vain_is_named(tiny_model, tmp_path):
     tiny.pipeline(prompt_style="findings").save_pretrained(tmp_path / "model")
     reports = ("Cardiomegaly. Rib fracture. Xyzzy.",)
-    manifest = generate(config(tmp_path / "model", reports=reports), tmp_path / "o", quiet=True)
+    manifest = generate(config(tmp_path / "model", reports=reports), tmp_path / "o", listen=silent)
     assert manifest["images"][0]["left_out"] == ["rib fracture", "xyzzy"]
 
 
 def test_batches_do_not_change_images(tiny_model, tmp_path):
-    one = generate(config(tiny_model, batch_size=1), tmp_path / "a", quiet=True)
-    two = generate(config(tiny_model, batch_size=2), tmp_path / "b", quiet=True)
+    one = generate(config(tiny_model, batch_size=1), tmp_path / "a", listen=silent)
+    two = generate(config(tiny_model, batch_size=2), tmp_path / "b", listen=silent)
     assert [r["file"] for r in one["images"]] == [r["file"] for r in two["images"]]
     assert one["config_hash"] == two["config_hash"]
 
 
 def test_a_run_begun_with_other_weights_is_refused(tiny_model, tmp_path):
-    generate(config(tiny_model), tmp_path / "o", quiet=True)
+    generate(config(tiny_model), tmp_path / "o", listen=silent)
     path = tmp_path / "o/manifest.json"
     manifest = json.loads(path.read_text())
     manifest["weights"]["denoiser/diffusion_pytorch_model.safetensors"] = "0" * 64
     path.write_text(json.dumps(manifest))
     with pytest.raises(SkiagraphError, match="other weights"):
-        generate(config(tiny_model), tmp_path / "o", quiet=True)
+        generate(config(tiny_model), tmp_path / "o", listen=silent)
 
 
 def test_a_damaged_manifest_is_refused_and_kept(tiny_model, tmp_path):
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(SkiagraphError, match="not a readable manifest"):
-        generate(config(tiny_model), tmp_path, quiet=True)
+        generate(config(tiny_model), tmp_path, listen=silent)
     assert (tmp_path / "manifest.json").read_text() == "{"
 
 
 def test_a_negative_prompt_nobody_understands_is_refused_before_the_first_image(tmp_path):
     with pytest.raises(ReportError, match="no finding"):
-        generate(GenerateConfig(reports=("Edema.",), negative="Hello."), tmp_path / "o", quiet=True)
+        generate(GenerateConfig(reports=("Edema.",), negative="Hello."), tmp_path / "o", listen=silent)
     assert not (tmp_path / "o").exists()
 
 

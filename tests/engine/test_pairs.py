@@ -14,6 +14,7 @@ from skiagraph.data.datasets import load_records
 from skiagraph.engine.pairs import PairsConfig, make_pairs
 from skiagraph.errors import ModelError, ReportError
 from skiagraph.pipelines.pairs import ImagesWithMaps
+from skiagraph.progress import silent
 
 
 def config(model, **changes):
@@ -48,7 +49,7 @@ def whole(tiny_model, tmp_path_factory):
     output = tmp_path_factory.mktemp("pairs") / "whole"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(job, "sample_with_maps", drawn)
-        return output, make_pairs(config(tiny_model), output, quiet=True)
+        return output, make_pairs(config(tiny_model), output, listen=silent)
 
 
 def test_kept_pairs_are_a_data_set_and_dropped_ones_say_why(whole):
@@ -88,9 +89,9 @@ def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(whole, tiny_model, tm
     monkeypatch.setattr(job, stage, cut)
     output = tmp_path / "o"
     with pytest.raises(KeyboardInterrupt):
-        make_pairs(config(tiny_model), output, quiet=True)
+        make_pairs(config(tiny_model), output, listen=silent)
     monkeypatch.setattr(job, stage, original)
-    resumed = make_pairs(config(tiny_model), output, quiet=True)
+    resumed = make_pairs(config(tiny_model), output, listen=silent)
     assert resumed["pairs"] == whole[1]["pairs"]
     for row in resumed["pairs"]:
         for kind in ("images", "masks"):
@@ -101,7 +102,7 @@ def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(whole, tiny_model, tm
 
 def test_several_classes_are_stored_as_labels(tiny_model, tmp_path, monkeypatch):
     monkeypatch.setattr(job, "sample_with_maps", drawn)
-    made = make_pairs(config(tiny_model, count=3, classes=("right lung", "left lung")), tmp_path, quiet=True)
+    made = make_pairs(config(tiny_model, count=3, classes=("right lung", "left lung")), tmp_path, listen=silent)
     kept = [row for row in made["pairs"] if row["dropped"] is None]
     assert kept
     for row in kept:
@@ -113,6 +114,6 @@ def test_several_classes_are_stored_as_labels(tiny_model, tmp_path, monkeypatch)
 
 def test_unknown_classes_and_empty_prompts_are_refused(tiny_model, tmp_path):
     with pytest.raises(ModelError, match="'spleen' is not in the prompt"):
-        make_pairs(config(tiny_model, classes=("spleen",)), tmp_path / "a", quiet=True)
+        make_pairs(config(tiny_model, classes=("spleen",)), tmp_path / "a", listen=silent)
     with pytest.raises(ReportError, match="no prompts"):
-        make_pairs(config(tiny_model, prompts=()), tmp_path / "b", quiet=True)
+        make_pairs(config(tiny_model, prompts=()), tmp_path / "b", listen=silent)

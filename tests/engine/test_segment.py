@@ -15,6 +15,7 @@ from skiagraph.data.masks import read_mask
 from skiagraph.engine.segment import SegmentConfig, list_inputs, segment
 from skiagraph.errors import ImageError, ModelError, SkiagraphError
 from skiagraph.models.registry import load_component
+from skiagraph.progress import silent
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def config(pictures, model, **changes):
 
 @pytest.mark.parametrize("name", ["unet", "latent"])
 def test_masks_have_the_size_of_their_pictures(models, pictures, tmp_path, name):
-    manifest = segment(config(pictures, models / name), tmp_path / "o", quiet=True)
+    manifest = segment(config(pictures, models / name), tmp_path / "o", listen=silent)
     assert manifest == json.loads((tmp_path / "o/manifest.json").read_text())
     names = ["a", "b", "sub/a", "sub/c", "sub/d"]
     assert [row["mask"] for row in manifest["images"]] == [f"masks/{name}.png" for name in names]
@@ -53,12 +54,11 @@ def test_masks_have_the_size_of_their_pictures(models, pictures, tmp_path, name)
         assert mask.text["Classes"] == "0 background, 1 right lung, 2 left lung"
         assert row["area"]["left lung"] == pytest.approx((np.asarray(mask) == 2).mean(), abs=1e-6)
     assert manifest["failed"] == []
-    assert not (tmp_path / "o/journal.jsonl").exists()
 
 
 def test_a_square_picture_gets_what_the_model_says_of_it(models, pictures, tmp_path):
     pixels = np.asarray(Image.open(pictures / "sub/d.png"), np.float32) / 255
-    segment(config(pictures / "sub/d.png", models / "unet"), tmp_path / "o", quiet=True)
+    segment(config(pictures / "sub/d.png", models / "unet"), tmp_path / "o", listen=silent)
     model = load_component(models / "unet").eval()
     scores = model.scores(torch.from_numpy(square(pixels, 32))[None, None] * 2 - 1)[0].numpy()
     large = [np.asarray(Image.fromarray(plane).resize((64, 64), Image.Resampling.BICUBIC)) for plane in scores]
@@ -66,8 +66,8 @@ def test_a_square_picture_gets_what_the_model_says_of_it(models, pictures, tmp_p
 
 
 def test_batches_do_not_change_masks(models, pictures, tmp_path):
-    one = segment(config(pictures, models / "latent", batch_size=1), tmp_path / "1", quiet=True)
-    all_ = segment(config(pictures, models / "latent", batch_size=5), tmp_path / "5", quiet=True)
+    one = segment(config(pictures, models / "latent", batch_size=1), tmp_path / "1", listen=silent)
+    all_ = segment(config(pictures, models / "latent", batch_size=5), tmp_path / "5", listen=silent)
     assert one["config_hash"] == all_["config_hash"]
     for row in one["images"]:
         a, b = (np.asarray(Image.open(tmp_path / n / row["mask"])) for n in "15")
@@ -76,8 +76,8 @@ def test_batches_do_not_change_masks(models, pictures, tmp_path):
 
 @pytest.mark.parametrize("name", ["unet", "latent"])
 def test_half_precision_says_nearly_the_same(models, pictures, tmp_path, name):
-    full = segment(config(pictures, models / name), tmp_path / "f", quiet=True)
-    half = segment(config(pictures, models / name, dtype="bfloat16"), tmp_path / "h", quiet=True)
+    full = segment(config(pictures, models / name), tmp_path / "f", listen=silent)
+    half = segment(config(pictures, models / name, dtype="bfloat16"), tmp_path / "h", listen=silent)
     for a, b in zip(full["images"], half["images"], strict=True):
         masks = [np.asarray(Image.open(tmp_path / f / r["mask"])) for f, r in (("f", a), ("h", b))]
         assert (masks[0] != masks[1]).mean() < 0.1
@@ -94,16 +94,16 @@ def test_a_stopped_run_goes_on_without_repeating_or_losing_one(models, pictures,
 
     monkeypatch.setattr(job, "_write", killed)
     with pytest.raises(KeyboardInterrupt):
-        segment(config(pictures, models / "unet"), tmp_path / "o", quiet=True)
+        segment(config(pictures, models / "unet"), tmp_path / "o", listen=silent)
     monkeypatch.undo()
     again = []
     monkeypatch.setattr(job, "_write", lambda item, *args: again.append(item.name) or whole(item, *args))
-    manifest = segment(config(pictures, models / "unet"), tmp_path / "o", quiet=True)
+    manifest = segment(config(pictures, models / "unet"), tmp_path / "o", listen=silent)
     assert sorted(made + again) == ["a", "b", "sub/a", "sub/c", "sub/d"]
     assert len(manifest["images"]) == 5
     again.clear()
     (tmp_path / "o/masks/b.png").write_bytes(b"")
-    assert segment(config(pictures, models / "unet"), tmp_path / "o", quiet=True)["images"] == manifest["images"]
+    assert segment(config(pictures, models / "unet"), tmp_path / "o", listen=silent)["images"] == manifest["images"]
     assert again == ["b"]
 
 
@@ -113,18 +113,18 @@ def test_files_that_cannot_be_read_are_listed_and_tried_again(models, pictures, 
     broken.write_bytes(good[:200])
     Image.fromarray(np.full((64, 64), 7, np.uint8)).save(pictures / "flat.jpg")
     (pictures / "notes.txt").write_text("not a picture")
-    manifest = segment(config(pictures, models / "unet"), tmp_path / "o", quiet=True)
+    manifest = segment(config(pictures, models / "unet"), tmp_path / "o", listen=silent)
     assert [row["source"] for row in manifest["failed"]] == [str(broken), str(pictures / "flat.jpg")]
     assert "constant" in manifest["failed"][1]["error"]
     assert len(manifest["images"]) == 4
     broken.write_bytes(good)
-    manifest = segment(config(pictures, models / "unet"), tmp_path / "o", quiet=True)
+    manifest = segment(config(pictures, models / "unet"), tmp_path / "o", listen=silent)
     assert len(manifest["images"]) == 5
     assert len(manifest["failed"]) == 1
 
 
 def test_uncertainty_is_written_beside_the_mask(models, pictures, tmp_path):
-    manifest = segment(config(pictures, models / "latent", uncertainty=3, steps=2), tmp_path / "o", quiet=True)
+    manifest = segment(config(pictures, models / "latent", uncertainty=3, steps=2), tmp_path / "o", listen=silent)
     for row in manifest["images"]:
         picture = Image.open(tmp_path / "o" / row["uncertainty"])
         assert picture.size == Image.open(row["source"]).size
@@ -135,12 +135,12 @@ def test_uncertainty_is_written_beside_the_mask(models, pictures, tmp_path):
 def test_colour_pictures_for_a_colour_model(models, tmp_path):
     colours = np.random.default_rng(0).integers(0, 255, (48, 64, 3)).astype(np.uint8)
     Image.fromarray(colours).save(tmp_path / "c.png")
-    manifest = segment(config(tmp_path / "c.png", models / "colour"), tmp_path / "o", quiet=True)
+    manifest = segment(config(tmp_path / "c.png", models / "colour"), tmp_path / "o", listen=silent)
     stored = np.asarray(Image.open(tmp_path / "o/masks/c.png"))
     assert stored.shape == (48, 64)
     assert set(np.unique(stored)) <= {0, 255}
     assert read_mask(tmp_path / "o/masks/c.png", 32, fit="pad", classes=["polyp"]).shape == (32, 32)
-    grey = segment(config(tmp_path / "c.png", models / "unet"), tmp_path / "g", quiet=True)
+    grey = segment(config(tmp_path / "c.png", models / "unet"), tmp_path / "g", listen=silent)
     assert "coloured" in grey["failed"][0]["error"]
     assert manifest["failed"] == []
 
@@ -156,11 +156,11 @@ def test_mistakes_are_named_before_anything_is_written(models, pictures, tmp_pat
         ({"steps": 2}, ModelError, "need a latent segmenter"),
     ):
         with pytest.raises(error, match=message):
-            segment(config(pictures, **{"model": models / "unet", **wrong}), out, quiet=True)
+            segment(config(pictures, **{"model": models / "unet", **wrong}), out, listen=silent)
         assert not out.exists()
-    segment(config(pictures, models / "unet"), out, quiet=True)
+    segment(config(pictures, models / "unet"), out, listen=silent)
     with pytest.raises(SkiagraphError, match="another run"):
-        segment(config(pictures, models / "latent"), out, quiet=True)
+        segment(config(pictures, models / "latent"), out, listen=silent)
 
 
 def test_names_of_masks(pictures, tmp_path):

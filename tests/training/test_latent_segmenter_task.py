@@ -12,6 +12,7 @@ from skiagraph.errors import ModelError
 from skiagraph.models.latent_segmenter import LatentSegmenter
 from skiagraph.models.noising import add_noise
 from skiagraph.models.registry import load_component
+from skiagraph.progress import silent
 from skiagraph.training.loop import train
 from skiagraph.training.recipe import LatentSegmenterRecipe
 from skiagraph.training.tasks import make_task
@@ -39,7 +40,7 @@ def recipe(root, steps=3, **changes):
 
 def test_it_learns_and_says_so_on_the_validation_split(tmp_path, root):
     made = recipe(root, steps=120)
-    model = train(made, make_task(made, tmp_path), tmp_path, quiet=True)
+    model = train(made, make_task(made, tmp_path), tmp_path, listen=silent)
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     scores = {k: v for row in log for k, v in row.items()}
     assert min(scores["val_dice/right lung"], scores["val_dice/left lung"]) > 0.5
@@ -115,7 +116,7 @@ def parts_that_change(made, folder):
     """Names of the model's parts that training changes, at the precision it is saved in."""
     task = make_task(made, folder)
     before = {k: v.half() for k, v in task.model.state_dict().items()}
-    after = load_component(train(made, task, folder, quiet=True)).state_dict()
+    after = load_component(train(made, task, folder, listen=silent)).state_dict()
     return {k.split(".")[0] for k in before if not torch.equal(before[k], after[k].half())}
 
 
@@ -129,7 +130,7 @@ def test_with_the_autoencoder_of_diffusers(root, tmp_path):
     assert abs(task.model.encode_masks(task.train[1][:, 0]).std() - 1) < 0.1
     stored = autoencoder.encoder.state_dict()
     assert all(torch.equal(v, stored[k]) for k, v in task.model.vision.encoder.state_dict().items())
-    model = load_component(train(made, task, tmp_path / "o", quiet=True))
+    model = load_component(train(made, task, tmp_path / "o", listen=silent))
     assert isinstance(model, LatentSegmenter)
     assert model.config.prediction_type == "epsilon"
 

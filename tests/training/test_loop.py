@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from skiagraph.errors import RecipeError
+from skiagraph.progress import silent
 from skiagraph.training.loop import Interrupted, learning_rate, step_generator, train
 from skiagraph.training.recipe import AutoencoderRecipe, OptimConfig
 
@@ -71,10 +72,10 @@ def assert_identical(a, b):
 @pytest.mark.parametrize("precision", ["no", "bf16"])
 def test_resumed_training_equals_uninterrupted_bit_for_bit(tmp_path, accumulation, precision):
     r = recipe(gradient_accumulation=accumulation, precision=precision)
-    train(r, LineTask(), tmp_path / "whole", quiet=True)
+    train(r, LineTask(), tmp_path / "whole", listen=silent)
     with pytest.raises(Interrupted, match="step 3 of 8"):
-        train(r, LineTask(stop_after=3 * accumulation), tmp_path / "parts", quiet=True)
-    train(r, LineTask(), tmp_path / "parts", quiet=True)
+        train(r, LineTask(stop_after=3 * accumulation), tmp_path / "parts", listen=silent)
+    train(r, LineTask(), tmp_path / "parts", listen=silent)
     assert_identical(final_tensors(tmp_path / "whole"), final_tensors(tmp_path / "parts"))
 
 
@@ -90,7 +91,7 @@ def test_kill_minus_nine_loses_only_steps_since_the_checkpoint(tmp_path):
             task = LineTask()
             slow = task.loss
             task.loss = lambda *a: (time.sleep(0.05), slow(*a))[1]
-            train(recipe(steps=60, checkpoint_minutes=0), task, sys.argv[1], quiet=True)
+            train(recipe(steps=60, checkpoint_minutes=0), task, sys.argv[1], listen=silent)
             """
         )
     )
@@ -104,20 +105,20 @@ def test_kill_minus_nine_loses_only_steps_since_the_checkpoint(tmp_path):
     assert process.wait() == -signal.SIGKILL
     done = json.loads((killed / "checkpoint" / "state.json").read_text())["step"]
     assert 0 < done < 60
-    train(recipe(steps=60), LineTask(), killed, quiet=True)
-    train(recipe(steps=60), LineTask(), tmp_path / "whole", quiet=True)
+    train(recipe(steps=60), LineTask(), killed, listen=silent)
+    train(recipe(steps=60), LineTask(), tmp_path / "whole", listen=silent)
     assert_identical(final_tensors(tmp_path / "whole"), final_tensors(killed))
 
 
 def test_more_steps_continue_a_finished_run(tmp_path):
-    train(recipe(steps=4, schedule="constant"), LineTask(), tmp_path / "a", quiet=True)
-    train(recipe(steps=8, schedule="constant"), LineTask(), tmp_path / "a", quiet=True)
-    train(recipe(steps=8, schedule="constant"), LineTask(), tmp_path / "b", quiet=True)
+    train(recipe(steps=4, schedule="constant"), LineTask(), tmp_path / "a", listen=silent)
+    train(recipe(steps=8, schedule="constant"), LineTask(), tmp_path / "a", listen=silent)
+    train(recipe(steps=8, schedule="constant"), LineTask(), tmp_path / "b", listen=silent)
     assert_identical(final_tensors(tmp_path / "a"), final_tensors(tmp_path / "b"))
 
 
 def test_export_holds_the_averaged_weights(tmp_path):
-    train(recipe(ema_decay=0.5), LineTask(), tmp_path, quiet=True)
+    train(recipe(ema_decay=0.5), LineTask(), tmp_path, listen=silent)
     exported = torch.load(tmp_path / "model" / "weights.pt", weights_only=True)
     averaged = load_file(tmp_path / "checkpoint" / "ema.safetensors")
     current = load_file(tmp_path / "checkpoint" / "model.safetensors")
@@ -126,29 +127,29 @@ def test_export_holds_the_averaged_weights(tmp_path):
 
 
 def test_checkpoint_of_another_recipe_is_refused(tmp_path):
-    train(recipe(steps=2), LineTask(), tmp_path, quiet=True)
+    train(recipe(steps=2), LineTask(), tmp_path, listen=silent)
     with pytest.raises(RecipeError, match="another recipe"):
-        train(recipe(steps=2, learning_rate=1e-3), LineTask(), tmp_path, quiet=True)
+        train(recipe(steps=2, learning_rate=1e-3), LineTask(), tmp_path, listen=silent)
 
 
 def test_damaged_checkpoint_is_named(tmp_path):
-    train(recipe(steps=2), LineTask(), tmp_path, quiet=True)
+    train(recipe(steps=2), LineTask(), tmp_path, listen=silent)
     path = tmp_path / "checkpoint" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(RecipeError, match=r"checkpoint .* is damaged"):
-        train(recipe(steps=4), LineTask(), tmp_path, quiet=True)
+        train(recipe(steps=4), LineTask(), tmp_path, listen=silent)
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(tmp_path):
-    train(recipe(steps=2), LineTask(), tmp_path, quiet=True)
+    train(recipe(steps=2), LineTask(), tmp_path, listen=silent)
     before = final_tensors(tmp_path)
     with pytest.raises(RecipeError, match="loss is nan by step 4"):
-        train(recipe(steps=4), LineTask(nan_at=1), tmp_path, quiet=True)
+        train(recipe(steps=4), LineTask(nan_at=1), tmp_path, listen=silent)
     assert_identical(before, final_tensors(tmp_path))
 
 
 def test_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
-    train(recipe(steps=2), LineTask(), tmp_path, quiet=True)
+    train(recipe(steps=2), LineTask(), tmp_path, listen=silent)
     before = final_tensors(tmp_path)
 
     def full(tensors, path):
@@ -157,7 +158,7 @@ def test_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
 
     monkeypatch.setattr("skiagraph.training.loop.save_file", full)
     with pytest.raises(OSError, match="No space left"):
-        train(recipe(steps=4), LineTask(), tmp_path, quiet=True)
+        train(recipe(steps=4), LineTask(), tmp_path, listen=silent)
     assert_identical(before, final_tensors(tmp_path))
     assert [p for p in tmp_path.iterdir() if ".tmp" in p.name] == []
 

@@ -15,6 +15,7 @@ from skiagraph.models.autoencoder import SmallAutoencoderKL
 from skiagraph.models.registry import load_component
 from skiagraph.pipelines.inpaint import InpaintSettings, inpaint, load_painter
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
+from skiagraph.progress import silent
 from skiagraph.training.images import load_images, to_model_range
 from skiagraph.training.loop import train
 from skiagraph.training.recipe import load_recipe
@@ -47,7 +48,7 @@ def run(tmp_path, root, text, name="run", dataset="phantoms"):
     data = f"data: {{datasets: [{dataset}], root: {root}, image_size: 64, fit: squash}}"
     path.write_text(f"{text}\n{data}\n{OPTIM}", encoding="utf-8")
     recipe = load_recipe(path)
-    model = train(recipe, make_task(recipe, tmp_path / name), tmp_path / name, quiet=True)
+    model = train(recipe, make_task(recipe, tmp_path / name), tmp_path / name, listen=silent)
     log = [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
     return model, {key: value for row in log for key, value in row.items()}
 

@@ -67,7 +67,7 @@ def word_attention(query: Tensor, key: Tensor, spans: Tensor, attention_mask: Te
     """
     heads, width, words = key.shape[1], key.shape[-1], spans.shape[1]
     values = spans.transpose(1, 2)[:, None].expand(-1, heads, -1, -1)
-    if trained_on_cpu(query):
+    if trained_on_cpu(query) and (attention_mask is None or attention_mask.dtype == torch.bool):
         return blocked_attention(query, key, values.to(query.dtype), attention_mask).float().mean(dim=1).transpose(1, 2)
     padded = max(width, words)  # the fused kernels ask for values as wide as queries
     values = F.pad(values.float(), (0, padded - words))

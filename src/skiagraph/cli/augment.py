@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from skiagraph.cli.options import Device, Dtype, Model, Output
+from skiagraph.cli.options import Device, Dtype, Model, Output, Overwrite
 from skiagraph.models.registry import DEFAULT_MODEL
 
 
@@ -32,6 +32,7 @@ def run(
     ] = None,
     dtype: Annotated[Dtype, typer.Option(help="Networks' precision.")] = Dtype.float32,
     device: Device = "cpu",
+    overwrite: Overwrite = False,
 ) -> None:
     """Paint inside the masks of DATASET's training images: a data set of images with the same masks in OUTPUT."""
     from skiagraph.engine.augment import AugmentConfig, augment, read_prompts
@@ -44,7 +45,7 @@ def run(
         ),
         dtype=dtype.value, device=device,
     )  # fmt: skip
-    manifest = augment(config, output)
+    manifest = augment(config, output, overwrite=overwrite)
     rows = manifest["images"]
     kept = sum(row["dropped"] is None for row in rows)
     typer.echo(

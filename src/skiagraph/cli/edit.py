@@ -7,14 +7,17 @@ from typing import Annotated
 
 import typer
 
-from skiagraph.cli.options import Model, Output
+from skiagraph.cli.options import Device, Dtype, Model, Output, Overwrite
 from skiagraph.models.registry import DEFAULT_MODEL
 
 
 def run(
-    image: Annotated[Path, typer.Argument(help="A frontal radiograph: PNG, JPEG or DICOM.")],
+    image: Annotated[
+        Path,
+        typer.Argument(help="Frontal radiograph (PNG, JPEG, DICOM), a folder of them, or a CSV with image, to, from."),
+    ],
     output: Output,
-    to: Annotated[str, typer.Option(help="What the picture is to show, such as 'left lower lobe consolidation'.")],
+    to: Annotated[str, typer.Option(help="What the picture is to show, such as 'left lower lobe consolidation'.")] = "",
     source: Annotated[str, typer.Option("--from", help="What it shows now; needed to take a finding away.")] = "",
     strength: Annotated[float | None, typer.Option(min=0.01, max=1, help="How far the picture may move.")] = None,
     roi: Annotated[
@@ -28,8 +31,14 @@ def run(
     guidance: Annotated[float | None, typer.Option(min=0, help="Guidance scale; 1 switches it off.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     model: Model = DEFAULT_MODEL,
+    dtype: Annotated[Dtype, typer.Option(help="Networks' precision.")] = Dtype.float32,
+    device: Device = "cpu",
+    overwrite: Overwrite = False,
 ) -> None:
-    """Edit IMAGE inside one region, the rest of it untouched: before, after, difference and manifest in OUTPUT."""
+    """Edit IMAGE inside one region, the rest of it untouched: before, after, difference and manifest in OUTPUT.
+
+    Of several radiographs, those that cannot be edited are listed and skipped, and the exit code is then 1.
+    """
     from skiagraph.engine.edit import EditConfig, edit
     from skiagraph.pipelines.counterfactual import EditSettings
 
@@ -37,8 +46,14 @@ def run(
     settings = EditSettings(**{name: value for name, value in given.items() if value is not None})
     config = EditConfig(
         image=str(image), to=to, source=source, progression=progression, roi=None if roi is None else str(roi),
-        organs=organs, model=model, seed=seed, settings=settings,
+        organs=organs, model=model, seed=seed, settings=settings, dtype=dtype.value, device=device,
     )  # fmt: skip
-    frames = edit(config, output)["frames"]
-    outside = max(row["largest_change_outside"] for row in frames)
+    manifest = edit(config, output, overwrite=overwrite)
+    edits, failed = manifest.get("edits", [manifest]), manifest.get("failed", [])
+    frames = [frame for row in edits for frame in row["frames"]]
+    outside = max((frame["largest_change_outside"] for frame in frames), default=0.0)
+    for row in failed:
+        typer.echo(f"skiagraph: skipped: {row['error']}", err=True)
     typer.echo(f"{len(frames)} edited picture(s) in {output}; largest change outside the region: {outside:g}")
+    if failed:
+        raise typer.Exit(1)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from skiagraph.cli.options import Device, Dtype, Model, Output
+from skiagraph.cli.options import Device, Dtype, Model, Output, Overwrite
 from skiagraph.models.registry import DEFAULT_MODEL
 
 
@@ -31,16 +31,20 @@ def run(
         Dtype, typer.Option(help="Networks' precision; bfloat16 is faster where the machine has it.")
     ] = Dtype.float32,
     device: Device = "cpu",
+    overwrite: Overwrite = False,
+    extend: Annotated[bool, typer.Option("--extend", help="Go on from a run that had other reports.")] = False,
 ) -> None:
     """Generate chest X-rays from reports: PNGs, a contact sheet and a manifest in OUTPUT."""
-    from skiagraph.engine.generate import SHEET_NAME, GenerateConfig, generate, read_reports
+    from skiagraph.data.tables import read_reports
+    from skiagraph.engine.contact_sheet import SHEET_NAME
+    from skiagraph.engine.generate import GenerateConfig, generate
 
     texts = tuple(report or ()) + (read_reports(reports) if reports else ())
     config = GenerateConfig(
         reports=texts, model=model, count=count, seed=seed, steps=steps, guidance=guidance, negative=negative,
         scheduler=scheduler, dtype=dtype.value, batch_size=batch_size, device=device,
     )  # fmt: skip
-    manifest = generate(config, output)
+    manifest = generate(config, output, overwrite=overwrite, extend=extend)
     for row in manifest["images"]:
         if row["prompt_truncated"]:
             typer.echo(f"warning: {row['file']}: the prompt was too long and was cut off", err=True)

@@ -10,6 +10,7 @@ import typer
 
 Output = Annotated[Path, typer.Option("-o", "--output", file_okay=False, help="Folder to write to.")]
 Model = Annotated[str, typer.Option("--model", help="Name of a shipped model, or a model folder.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Remove what another run left in the output folder.")]
 Device = Annotated[str, typer.Option(help="Torch device, such as cpu or cuda.")]
 
 

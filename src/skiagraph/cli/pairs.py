@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from skiagraph.cli.options import Device, Dtype, Model, Output
+from skiagraph.cli.options import Device, Dtype, Model, Output, Overwrite
 from skiagraph.models.registry import DEFAULT_MODEL
 
 
@@ -24,15 +24,16 @@ def run(
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time; does not change them.")] = 8,
     dtype: Annotated[Dtype, typer.Option(help="Networks' precision.")] = Dtype.float32,
     device: Device = "cpu",
+    overwrite: Overwrite = False,
 ) -> None:
     """Make chest X-rays together with their masks, from what the words of the prompt attend to."""
-    from skiagraph.engine.generate import read_reports
+    from skiagraph.data.tables import read_reports
     from skiagraph.engine.pairs import PairsConfig, make_pairs
 
     config = PairsConfig(
         prompts=read_reports(prompts), count=count, classes=tuple(classes or ["lung"]), model=model, seed=seed,
         steps=steps, guidance=guidance, keep=keep, dtype=dtype.value, batch_size=batch_size, device=device,
     )  # fmt: skip
-    rows = make_pairs(config, output)["pairs"]
+    rows = make_pairs(config, output, overwrite=overwrite)["pairs"]
     kept = sum(row["dropped"] is None for row in rows)
     typer.echo(f"{kept} of {len(rows)} pairs kept in {output}; manifest.json says why the others were dropped")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from skiagraph.cli.options import Device, Dtype, Model, Output
+from skiagraph.cli.options import Device, Dtype, Model, Output, Overwrite
 from skiagraph.models.registry import DEFAULT_SEGMENTER
 
 
@@ -34,6 +34,8 @@ def run(
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures at a time; does not change them.")] = 8,
     dtype: Annotated[Dtype, typer.Option(help="Networks' precision.")] = Dtype.float32,
     device: Device = "cpu",
+    overwrite: Overwrite = False,
+    extend: Annotated[bool, typer.Option("--extend", help="Go on from a run that had other inputs.")] = False,
 ) -> None:
     """Segment PATHS: masks at each picture's own size and a manifest in OUTPUT.
 
@@ -46,7 +48,7 @@ def run(
         inputs=tuple(map(str, paths)), model=model, form=form.value, uncertainty=uncertainty, steps=steps, seed=seed,
         dtype=dtype.value, batch_size=batch_size, device=device,
     )  # fmt: skip
-    manifest = segment(config, output)
+    manifest = segment(config, output, overwrite=overwrite, extend=extend)
     failed = manifest["failed"]
     for row in failed:
         typer.echo(f"skiagraph: skipped: {row['error']}", err=True)

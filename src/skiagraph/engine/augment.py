@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,15 +17,16 @@ from PIL import Image
 
 from skiagraph.data.datasets import Record, load_records, masked, read_folder, write_folder
 from skiagraph.data.images import SYNTHETIC_TEXT, read_picture, write_png
-from skiagraph.engine.contact_sheet import write_contact_sheet
+from skiagraph.data.tables import read_table
+from skiagraph.engine.contact_sheet import SHEET_NAME, write_contact_sheet
 from skiagraph.engine.gate import Gate, GateConfig
-from skiagraph.engine.generate import SHEET_NAME, is_intact, read_table
-from skiagraph.engine.manifest import config_hash, open_manifest, save_manifest
+from skiagraph.engine.job import Done, open_run, plain
+from skiagraph.engine.manifest import config_hash
 from skiagraph.errors import DataError, ModelError, SkiagraphError
-from skiagraph.files import atomic_path, sha256, weight_hashes
+from skiagraph.files import atomic_path, weight_hashes
 from skiagraph.models.registry import DEFAULT_MODEL, load_component, model_folder
-from skiagraph.pipelines.inpaint import InpaintSettings, Painter, inpaint, load_painter
-from skiagraph.progress import progress
+from skiagraph.pipelines.inpaint import InpaintSettings, inpaint, load_painter
+from skiagraph.progress import Listener, progress
 
 JUDGE = "lung-segmenter"
 """Judge of grey images where none is named."""
@@ -67,12 +68,20 @@ class AugmentConfig:
     device: str = "cpu"
 
 
-def augment(config: AugmentConfig, output: Path, *, quiet: bool = False) -> dict[str, Any]:
+def augment(
+    config: AugmentConfig, output: Path, *, overwrite: bool = False, listen: Listener = progress
+) -> dict[str, Any]:
     """Paint inside the masks of training images, going on from where an earlier run with this configuration stopped.
 
     Writes `images/`, `masks/`, `metadata.csv` (kept images as a data set, all "train", with their source's patient), a
     contact sheet, and the manifest, whose rows say of every image its source, prompt, seed, the gate's numbers and, if
     dropped, why. As long as too few pass the gate, further images are tried, up to `TRIES` for each one wanted.
+
+    Args:
+        config: what to paint.
+        output: folder of the data set and `manifest.json`.
+        overwrite: remove what another run left in `output`.
+        listen: hears of progress.
 
     Returns:
         The manifest as written.
@@ -85,31 +94,20 @@ def augment(config: AugmentConfig, output: Path, *, quiet: bool = False) -> dict
     """
     records = masked_records(config.dataset)
     wanted = max(1, round(config.ratio * len(records)))
-    weights = weight_hashes(model_folder(config.model))
-    stored = {k: v for k, v in asdict(config).items() if k != "device"}
-    stored |= {"prompts": [list(p) for p in config.prompts], "sources": config_hash({"of": [r.key for r in records]})}
-    manifest = open_manifest(output, "augment", stored, weights=weights, wanted=wanted, images=[])
-    done = {row["name"]: row for row in manifest["images"] if row["dropped"] or is_intact(output, row)}
-    painter = load_painter(config.model, dtype=getattr(torch, config.dtype), device=config.device)
-    gate = _gate(config, records)
-    rows: list[dict[str, Any]] = []
-    before = sum(row["dropped"] is None for row in done.values())
-    with progress("painting", wanted, done=before, quiet=quiet) as update:
-        for name, record, prompt, seed in _tries(config, records, wanted):
-            row = done.get(name)
-            if row is None:
-                row = _painted(output, name, record, prompt, seed, config, painter, gate)
-                manifest["images"] = [*rows, row, *(r for n, r in done.items() if n > name)]
-                save_manifest(output, manifest)
-            rows.append(row)
-            kept = [r for r in rows if r["dropped"] is None]
-            update(len(kept))
-            if len(kept) == wanted:
-                break
-    manifest["images"] = rows
-    _publish(output, kept, {r.key: r for r in records})
-    save_manifest(output, manifest)
-    return manifest
+    worker = _Worker(config, output, records)
+    stored = plain(config, "device") | {"sources": config_hash({"of": [r.key for r in records]})}
+    stored["prompts"] = [list(prompt) for prompt in config.prompts]
+    with open_run(
+        output, "augment", stored, weights=weight_hashes(model_folder(config.model)), wanted=wanted, images=[],
+        overwrite=overwrite, listen=listen,
+    ) as run:  # fmt: skip
+        tries = {item.name: item for item in _tries(config, records, wanted)}
+        tried = run.each("painting", tries, worker, goal=wanted, counts=lambda row: row["dropped"] is None)
+        run.claim("metadata.csv", SHEET_NAME)
+        rows = [kept.with_hash() for kept in tried.kept.values()]
+        manifest = run.finish(images=rows)
+        _publish(output, [row for row in rows if row["dropped"] is None], {r.key: r for r in records})
+        return manifest
 
 
 def masked_records(dataset: str) -> list[Record]:
@@ -130,7 +128,7 @@ def read_prompts(path: Path) -> tuple[Prompt, ...]:
     """Prompts of a CSV file with the columns `prompt` and, if there is one, `negative`.
 
     Raises:
-        ReportError: as `skiagraph.engine.generate.read_table`.
+        ReportError: as `skiagraph.data.tables.read_table`.
     """
     return tuple(
         Prompt(row["prompt"].strip(), (row.get("negative") or "").strip()) for row in read_table(path, "prompt")
@@ -154,13 +152,21 @@ def read_object(record: Record) -> tuple[np.ndarray, np.ndarray]:
     return image, mask
 
 
-def _tries(config: AugmentConfig, records: Sequence[Record], wanted: int) -> Iterator[tuple[str, Record, Prompt, int]]:
-    """(name, record, prompt, seed) of every image that may be tried: each record once before any comes again."""
+@dataclass(frozen=True)
+class _Item:
+    name: str
+    record: Record
+    prompt: Prompt
+    seed: int
+
+
+def _tries(config: AugmentConfig, records: Sequence[Record], wanted: int) -> Iterator[_Item]:
+    """Every image that may be tried: each record once before any comes again."""
     rng = random.Random(config.seed)
     order: list[Record] = []
     for number in range(TRIES * wanted):
         order = order or rng.sample(records, len(records))
-        yield f"{number:05d}", order.pop(), rng.choice(config.prompts), config.seed + number
+        yield _Item(f"{number:05d}", order.pop(), rng.choice(config.prompts), config.seed + number)
 
 
 def _gate(config: AugmentConfig, records: Sequence[Record]) -> Gate:
@@ -175,27 +181,37 @@ def _gate(config: AugmentConfig, records: Sequence[Record]) -> Gate:
     return Gate(config.gate, real, segmenter.eval())
 
 
-def _painted(
-    output: Path, name: str, record: Record, prompt: Prompt, seed: int, config: AugmentConfig, painter: Painter,
-    gate: Gate,
-) -> dict[str, Any]:  # fmt: skip
-    """One row; the image and its mask are written if the gate lets them pass."""
-    image, mask = read_object(record)
-    made = inpaint(
-        painter, image, mask > 0, prompt.prompt, negative=prompt.negative, seed=seed, settings=config.settings
-    )
-    found = gate.measure(image, made, mask > 0)
-    row = {
-        "name": name, "file": f"images/{name}.png", "source": record.key, "patient": record.patient,
-        **prompt._asdict(), "seed": seed, **found, "dropped": gate.fault(found), "sha256": None,
-    }  # fmt: skip
-    if row["dropped"] is None:
-        text = {**SYNTHETIC_TEXT, "Prompt": prompt.prompt, "Negative": prompt.negative, "Seed": str(seed)}
-        with atomic_path(output / "masks" / f"{name}.png") as temporary:
+class _Worker:
+    """Paints inside one image's mask, and writes what the gate lets pass."""
+
+    def __init__(self, config: AugmentConfig, output: Path, records: Sequence[Record]) -> None:
+        self.config, self.output = config, output
+        self.painter = load_painter(config.model, dtype=getattr(torch, config.dtype), device=config.device)
+        self.gate = _gate(config, records)
+
+    def __call__(self, items: Sequence[_Item]) -> Iterator[Done]:
+        for item in items:
+            yield self._painted(item)
+
+    def _painted(self, item: _Item) -> Done:
+        image, mask = read_object(item.record)
+        made = inpaint(
+            self.painter, image, mask > 0, item.prompt.prompt, negative=item.prompt.negative, seed=item.seed,
+            settings=self.config.settings,
+        )  # fmt: skip
+        found = self.gate.measure(image, made, mask > 0)
+        file, mask_file = f"images/{item.name}.png", f"masks/{item.name}.png"
+        row = {
+            "name": item.name, "file": file, "source": item.record.key, "patient": item.record.patient,
+            **item.prompt._asdict(), "seed": item.seed, **found, "dropped": self.gate.fault(found),
+        }  # fmt: skip
+        if row["dropped"] is not None:
+            return Done(row)
+        text = {**SYNTHETIC_TEXT, "Prompt": row["prompt"], "Negative": row["negative"], "Seed": str(item.seed)}
+        with atomic_path(self.output / mask_file) as temporary:
             Image.fromarray(mask).save(temporary, format="PNG")
-        write_png(output / row["file"], made, text=text)
-        row["sha256"] = sha256(output / row["file"])
-    return row
+        write_png(self.output / file, made, text=text)
+        return Done(row, files=(file, mask_file))
 
 
 def _publish(output: Path, kept: list[dict[str, Any]], records: dict[str, Record]) -> None:

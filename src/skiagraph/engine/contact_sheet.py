@@ -15,6 +15,10 @@ from skiagraph.files import atomic_path
 
 LINE, MARGIN = 14, 6
 
+SHEET_NAME = "contact-sheet.png"
+SHEET_LIMIT = 24
+"""Images on a sheet, at most."""
+
 
 def write_contact_sheet(
     path: Path, images: Sequence[np.ndarray], captions: Sequence[str], *, columns: int = 4, side: int = 256

@@ -1,12 +1,14 @@
-"""The editing job: one real radiograph and a "what if" in, edited pictures, their difference and a manifest out."""
+"""The editing job: real radiographs and a "what if" in, edited pictures, differences and a manifest out; resumable."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from skiagraph.data.anatomy import Regions
 from skiagraph.data.captions import finding_phrase, report_prompt
@@ -14,8 +16,10 @@ from skiagraph.data.images import SYNTHETIC_TEXT, Radiograph, read_radiograph, s
 from skiagraph.data.masks import read_region, read_segments
 from skiagraph.data.reports import Finding, Report, parse_report
 from skiagraph.data.roi import roi_of
-from skiagraph.engine.contact_sheet import write_contact_sheet
-from skiagraph.engine.manifest import new_manifest, save_manifest
+from skiagraph.data.tables import read_table
+from skiagraph.engine.contact_sheet import SHEET_NAME, write_contact_sheet
+from skiagraph.engine.job import Done, open_run, plain
+from skiagraph.engine.segment import list_inputs
 from skiagraph.errors import DataError, ImageError, MaskError, ReportError
 from skiagraph.files import sha256, weight_hashes
 from skiagraph.models.registry import DEFAULT_MODEL, model_folder
@@ -23,6 +27,7 @@ from skiagraph.pipelines.counterfactual import Edit, EditSettings, edit_image
 from skiagraph.pipelines.organs import PROVIDERS, complete_regions
 from skiagraph.pipelines.paste import with_change
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
+from skiagraph.progress import Listener, progress
 
 MARGIN = 0.06
 """Share of the picture's side by which the place of a finding is grown: lung masks end where an opacity begins."""
@@ -32,13 +37,14 @@ MARGIN = 0.06
 class EditConfig:
     """What an edit does: `to` is the picture wanted, `source` says what the image shows now, as reports.
 
-    `progression` pictures lead from little to the full strength. `roi` is a mask file (a picture or a DICOM SEG)
-    instead of the place that the words name. `organs` is a name of `PROVIDERS`, or a DICOM SEG file with segments
-    "right lung" and "left lung".
+    `image` is a radiograph, a folder of them, or a CSV table with the columns image, to and, if wanted, from, whose
+    paths are relative to it; a table's rows say themselves what they are to show. `progression` pictures lead from
+    little to the full strength. `roi` is a mask file (a picture or a DICOM SEG) instead of the place that the words
+    name. `organs` is a name of `PROVIDERS`, or a DICOM SEG file with segments "right lung" and "left lung".
     """
 
     image: str
-    to: str
+    to: str = ""
     source: str = ""
     progression: int = 1
     roi: str | None = None
@@ -46,16 +52,36 @@ class EditConfig:
     model: str = DEFAULT_MODEL
     seed: int = 0
     settings: EditSettings = field(default_factory=EditSettings)
+    dtype: str = "float32"
+    device: str = "cpu"
 
 
-def edit(config: EditConfig, output: Path) -> dict[str, Any]:
-    """Make the edit in `output`: `before.png`, `after-K.png`, `difference-K.png`, a contact sheet and the manifest.
+@dataclass(frozen=True)
+class _Case:
+    """One radiograph and what it is to show; its files go into `folder` below the run's."""
+
+    image: str
+    folder: str
+    wish: Wish
+
+
+def edit(config: EditConfig, output: Path, *, overwrite: bool = False, listen: Listener = progress) -> dict[str, Any]:
+    """Make the edits in `output`: `before.png`, `after-K.png`, `difference-K.png`, a contact sheet and the manifest.
 
     Pictures have the size of the input. The edit is computed at the model's size on the padded square; the change, not
-    the picture, is brought back to full size, so that detail finer than the model's stays.
+    the picture, is brought back to full size, so that detail finer than the model's stays. Each of several radiographs
+    gets a folder of its name; those that cannot be edited are listed in the manifest's `failed`, and tried again by the
+    next run.
+
+    Args:
+        config: what to edit, and how.
+        output: folder of the pictures and `manifest.json`.
+        overwrite: remove what another run left in `output`.
+        listen: hears of progress.
 
     Returns:
-        The manifest, with the largest change outside the region (0 unless a file was given that covers everything).
+        The manifest, with the largest change outside the region (0 unless a file was given that covers everything); of
+        a folder or a table, with a list of `edits`.
 
     Raises:
         ImageError: an image that cannot be read, or a lateral view.
@@ -63,40 +89,86 @@ def edit(config: EditConfig, output: Path) -> dict[str, Any]:
         DataError: no lungs found, or a region that is empty.
         MaskError: a region that cannot be read, is empty, or of another size than the image.
         ModelError: a model or a provider of organs that is not there.
+        SkiagraphError: `output` holds another run.
     """
-    radiograph = read_radiograph(config.image)
+    cases = _cases(config, output)
+    single = not next(iter(cases.values())).folder
+    worker = _Worker(config, output, strict=single)
+    with open_run(
+        output, "edit", plain(config, "device"), weights=weight_hashes(model_folder(config.model)),
+        overwrite=overwrite, listen=listen,
+    ) as run:  # fmt: skip
+        outcome = run.each("editing", cases, worker)
+        rows = [kept.row for kept in outcome.kept.values()]
+        if single:
+            return run.finish(**rows[0])
+        failed = [{"source": name, "error": error} for name, error in outcome.failed.items()]
+        return run.finish(edits=rows, failed=failed)
+
+
+def _cases(config: EditConfig, output: Path) -> dict[str, _Case]:
+    """What is to be edited, by name."""
+    given = Path(config.image)
+    if given.suffix.lower() == ".csv":
+        rows = read_table(given, "image")
+        asked = [
+            (str(given.parent / r["image"]), r.get("to") or config.to, r.get("from") or config.source) for r in rows
+        ]
+        folders = [f"{n:05d}-{Path(image).stem}" for n, (image, _, _) in enumerate(asked)]
+        return {f: _Case(image, f, read_wish(to, was)) for f, (image, to, was) in zip(folders, asked, strict=True)}
     wish = read_wish(config.to, config.source)
-    if radiograph.view == "LATERAL" or "lateral" in (parse_report(t).view for t in (config.to, config.source) if t):
-        raise ImageError(f"{config.image} is a lateral view; the model and its organ masks know frontal views only")
-    own = read_region(config.roi, radiograph.pixels.shape) if config.roi else None
-    pipeline = TextToImagePipeline.load(config.model)
-    side = pipeline.image_side
-    small = square(radiograph.pixels, side, fit="pad")
-    regions = _regions(config.organs, small, radiograph)
-    roi = _places(wish.findings, regions) if own is None else square(own.astype(np.float32), side) >= 0.5
-    full_roi = own if own is not None else unsquare(roi.astype(np.float32), radiograph.pixels.shape) >= 0.5
-    manifest = new_manifest(
-        "edit", asdict(config), weights=weight_hashes(model_folder(config.model)), image=sha256(radiograph.source),
-        target=wish.target, source=wish.source, frames=[],
-    )  # fmt: skip
-    write_png(output / "before.png", radiograph.pixels)
-    frames, scale = [], max(radiograph.pixels.shape) / side
-    for number in range(1, config.progression + 1):
-        settings = replace(config.settings, strength=config.settings.strength * number / config.progression)
-        result = edit_image(
-            pipeline, small, target=wish.target, source=wish.source, words=wish.words, roi=roi,
-            anatomy=regions["lungs"] | regions["heart"], settings=settings, seed=config.seed,
-        )  # fmt: skip
-        edited = with_change(
-            radiograph.pixels, unsquare(result.change, radiograph.pixels.shape), full_roi, settings.feather * scale
-        )
-        frames.append(edited)
-        text = {**SYNTHETIC_TEXT, "Edit": f"{wish.source} -> {wish.target}", "Strength": f"{settings.strength:.3f}"}
-        manifest["frames"].append(_write_frame(output, number, radiograph.pixels, edited, full_roi, result, text))
-    captions = [f"{wish.target} ({row['strength']})" for row in manifest["frames"]]
-    _write_sheet(output / "contact-sheet.png", radiograph.pixels, frames, full_roi, captions)
-    save_manifest(output, manifest)
-    return manifest
+    if not given.is_dir():
+        return {str(given): _Case(config.image, "", wish)}
+    return {item.name: _Case(str(item.source), item.name, wish) for item in list_inputs([config.image], output)}
+
+
+def _row_case(row: dict[str, str], folder: str, base: Path, config: EditConfig) -> _Case:
+    wish = read_wish(row.get("to") or config.to, row.get("from") or config.source)
+    return _Case(str(base / row["image"].strip()), folder, wish)
+
+
+class _Worker:
+    """Edits radiographs one by one; `strict` raises what is wrong with one instead of listing it."""
+
+    def __init__(self, config: EditConfig, output: Path, *, strict: bool) -> None:
+        self.config, self.output, self.strict = config, output, strict
+        self.pipeline = TextToImagePipeline.load(config.model, dtype=getattr(torch, config.dtype), device=config.device)
+
+    def __call__(self, cases: Sequence[_Case]) -> Iterator[Done]:
+        for case in cases:
+            try:
+                yield self._edited(case)
+            except (ImageError, DataError, MaskError) as error:
+                if self.strict:
+                    raise
+                yield Done(None, error=str(error))
+
+    def _edited(self, case: _Case) -> Done:
+        config, wish = self.config, case.wish
+        radiograph = read_radiograph(case.image)
+        if radiograph.view == "LATERAL" or wish.lateral:
+            raise ImageError(f"{case.image} is a lateral view; the model and its organ masks know frontal views only")
+        own = read_region(config.roi, radiograph.pixels.shape) if config.roi else None
+        side = self.pipeline.image_side
+        small = square(radiograph.pixels, side, fit="pad")
+        regions = _regions(config.organs, small, radiograph)
+        roi = _places(wish.findings, regions) if own is None else square(own.astype(np.float32), side) >= 0.5
+        full_roi = own if own is not None else unsquare(roi.astype(np.float32), radiograph.pixels.shape) >= 0.5
+        frames = []
+        for number in range(1, config.progression + 1):
+            settings = replace(config.settings, strength=config.settings.strength * number / config.progression)
+            result = edit_image(
+                self.pipeline, small, target=wish.target, source=wish.source, words=wish.words, roi=roi,
+                anatomy=regions["lungs"] | regions["heart"], settings=settings, seed=config.seed,
+            )  # fmt: skip
+            change = unsquare(result.change, radiograph.pixels.shape)
+            feather = settings.feather * max(radiograph.pixels.shape) / side
+            edited = with_change(radiograph.pixels, change, full_roi, feather)
+            frames.append(_Frame(edited, settings.strength, result))
+        rows, files = _write(self.output, case, radiograph.pixels, full_roi, frames)
+        named = {"file": case.image, "folder": case.folder} if case.folder else {}
+        row = {"image": sha256(radiograph.source), "target": wish.target, "source": wish.source, "frames": rows}
+        return Done(named | row, files=files)
 
 
 def find_regions(image: np.ndarray, organs: str = "shipped") -> Regions:
@@ -119,12 +191,14 @@ class Wish:
     findings: those that come, then those that go; their places are edited.
     words: of the target, for what comes, or for health where everything goes. None where a finding goes and others
         stay, for then no word of the target speaks of the change.
+    lateral: whether one of the reports speaks of a lateral view.
     """
 
     target: str
     source: str
     findings: list[Finding]
     words: list[str]
+    lateral: bool = False
 
 
 def read_wish(to: str, source: str = "") -> Wish:
@@ -151,7 +225,8 @@ def read_wish(to: str, source: str = "") -> Wish:
     wished, was = (r if some else replace(r, normal=True) for r, some in ((wished, wanted), (was, had)))
     target = report_prompt(replace(wished, **kept))
     words = list(come) if wanted else [target.split(". ")[0]]
-    return Wish(target, report_prompt(was), [*come.values(), *go.values()], words)
+    lateral = "lateral" in (wished.view, was.view)
+    return Wish(target, report_prompt(was), [*come.values(), *go.values()], words, lateral)
 
 
 def _places(findings: list[Finding], regions: Regions) -> np.ndarray:
@@ -171,25 +246,39 @@ def _regions(organs: str, small: np.ndarray, radiograph: Radiograph) -> Regions:
     return complete_regions({n: square(m.astype(np.float32), side) >= 0.5 for n, m in segments.items()})
 
 
-def _write_frame(
-    output: Path,
-    number: int,
-    before: np.ndarray,
-    after: np.ndarray,
-    roi: np.ndarray,
-    result: Edit,
-    text: dict[str, str],
-) -> dict[str, Any]:
-    """Write an edited picture and its difference, and say in a row what changed."""
-    difference = after - before
-    name = f"after-{number}.png"
-    write_png(output / name, after, text=text)
-    write_png(output / f"difference-{number}.png", (0.5 + difference / 2).clip(0, 1), text=text)
-    return {
-        "file": name, "strength": float(text["Strength"]), "localisation": result.scores, "latent_steps": result.moved,
-        "largest_change_outside": float(np.abs(difference)[~roi].max(initial=0.0)),
-        "mean_change_inside": float(np.abs(difference)[roi].mean()), "sha256": sha256(output / name),
-    }  # fmt: skip
+@dataclass(frozen=True)
+class _Frame:
+    picture: np.ndarray
+    strength: float
+    made: Edit
+
+
+def _write(
+    output: Path, case: _Case, before: np.ndarray, roi: np.ndarray, frames: Sequence[_Frame]
+) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """Write a case's pictures; a row per frame, and the files."""
+    folder, wish = Path(case.folder), case.wish
+    files = {"before": folder / "before.png", "sheet": folder / SHEET_NAME}
+    write_png(output / files["before"], before)
+    rows = []
+    for number, frame in enumerate(frames, start=1):
+        after, difference = folder / f"after-{number}.png", folder / f"difference-{number}.png"
+        text = {**SYNTHETIC_TEXT, "Edit": f"{wish.source} -> {wish.target}", "Strength": f"{frame.strength:.3f}"}
+        change = frame.picture - before
+        write_png(output / after, frame.picture, text=text)
+        write_png(output / difference, (0.5 + change / 2).clip(0, 1), text=text)
+        files |= {f"after {number}": after, f"difference {number}": difference}
+        rows.append(
+            {
+                "file": str(after), "strength": round(frame.strength, 3), "localisation": frame.made.scores,
+                "latent_steps": frame.made.moved,
+                "largest_change_outside": float(np.abs(change)[~roi].max(initial=0.0)),
+                "mean_change_inside": float(np.abs(change)[roi].mean()), "sha256": sha256(output / after),
+            }
+        )  # fmt: skip
+    captions = [f"{wish.target} ({row['strength']})" for row in rows]
+    _write_sheet(output / files["sheet"], before, [frame.picture for frame in frames], roi, captions)
+    return rows, tuple(map(str, files.values()))
 
 
 def _write_sheet(path: Path, before: np.ndarray, frames: list[np.ndarray], roi: np.ndarray, names: list[str]) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import platform
 import subprocess
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -38,8 +39,12 @@ def new_manifest(verb: str, config: dict[str, Any], **more: Any) -> dict[str, An
     }
 
 
-def open_manifest(output: Path, verb: str, config: dict[str, Any], **more: Any) -> dict[str, Any]:
+def open_manifest(
+    output: Path, verb: str, config: dict[str, Any], *, extend: Sequence[str] = (), **more: Any
+) -> dict[str, Any]:
     """The manifest of an earlier run with the same configuration and weights in `output`, else a new one.
+
+    What `extend` names in the configuration may differ from the earlier run's; the new value is taken.
 
     Raises:
         SkiagraphError: `output` holds the manifest of another run; nothing of it is touched.
@@ -49,14 +54,20 @@ def open_manifest(output: Path, verb: str, config: dict[str, Any], **more: Any) 
         return new_manifest(verb, config, **more)
     try:
         earlier = json.loads(path.read_text(encoding="utf-8"))
-        same = earlier["verb"] == verb and earlier["config_hash"] == config_hash(config)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        same = earlier["verb"] == verb and _without(earlier["config"], extend) == _without(config, extend)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SkiagraphError(f"{path} is not a readable manifest; choose another --output") from error
     if not same:
-        raise SkiagraphError(f"{output} holds another run ({FILE_NAME} differs); choose another --output or remove it")
+        raise SkiagraphError(
+            f"{output} holds another run ({FILE_NAME} differs); choose another --output, or --overwrite it"
+        )
     if earlier.get("weights") != more.get("weights"):
-        raise SkiagraphError(f"{output} was begun with other weights; choose another --output or remove it")
-    return earlier
+        raise SkiagraphError(f"{output} was begun with other weights; choose another --output, or --overwrite it")
+    return earlier | {"config": config, "config_hash": config_hash(config)}
+
+
+def _without(config: dict[str, Any], names: Sequence[str]) -> str:
+    return config_hash({name: value for name, value in config.items() if name not in names})
 
 
 def save_manifest(output: Path, manifest: dict[str, Any]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,8 @@ from torch import Tensor
 from skiagraph.data.datasets import write_folder
 from skiagraph.data.images import SYNTHETIC_TEXT, write_png
 from skiagraph.data.masks import write_mask
-from skiagraph.engine.contact_sheet import write_contact_sheet
-from skiagraph.engine.generate import SHEET_LIMIT, SHEET_NAME, batches
-from skiagraph.engine.manifest import open_manifest, save_manifest
+from skiagraph.engine.contact_sheet import SHEET_LIMIT, SHEET_NAME, write_contact_sheet
+from skiagraph.engine.job import Done, Run, open_run, plain
 from skiagraph.errors import MaskError, ReportError
 from skiagraph.files import atomic_path, weight_hashes
 from skiagraph.masks.folds import agreement, best_share, folds
@@ -28,7 +28,7 @@ from skiagraph.models.affinity_net import AffinityNet
 from skiagraph.models.registry import DEFAULT_MODEL, load_component, model_folder
 from skiagraph.pipelines.pairs import sample_with_maps
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
-from skiagraph.progress import progress
+from skiagraph.progress import Listener, progress
 from skiagraph.training.images import to_model_range
 from skiagraph.training.loop import train
 from skiagraph.training.recipe import AffinityRecipe, DataConfig, OptimConfig, SegmenterRecipe
@@ -65,11 +65,19 @@ class PairsConfig:
     device: str = "cpu"
 
 
-def make_pairs(config: PairsConfig, output: Path, *, quiet: bool = False) -> dict[str, Any]:
+def make_pairs(
+    config: PairsConfig, output: Path, *, overwrite: bool = False, listen: Listener = progress
+) -> dict[str, Any]:
     """Make image and mask pairs in `output`, going on from where an earlier run with the same configuration stopped.
 
     Writes `images/`, `maps/` (soft), `masks/`, `overlays/`, `metadata.csv` (kept pairs as a data set), a contact sheet
     and the manifest, whose rows say of every pair its prompt, seed, thresholds, confidence and, if dropped, why.
+
+    Args:
+        config: what to make.
+        output: folder of the data set and `manifest.json`.
+        overwrite: remove what another run left in `output`.
+        listen: hears of progress.
 
     Raises:
         ReportError: no prompts, or one nobody understands.
@@ -78,18 +86,16 @@ def make_pairs(config: PairsConfig, output: Path, *, quiet: bool = False) -> dic
     """
     if not config.prompts:
         raise ReportError("no prompts given; use --prompts FILE with one report a line")
-    folder = model_folder(config.model)
-    plain = asdict(config) | {"prompts": list(config.prompts), "classes": list(config.classes)}
-    stored = {k: v for k, v in plain.items() if k not in ("batch_size", "device")}
-    manifest = open_manifest(output, "pairs", stored, weights=weight_hashes(folder), pairs=[])
-    job = _Job(config, output, manifest, quiet)
-    job.sample()
-    job.label()
-    network = job.learn_affinities()
-    job.refine(network)
-    job.filter()
-    job.publish()
-    return manifest
+    weights = weight_hashes(model_folder(config.model))
+    stored = plain(config, "batch_size", "device")
+    with open_run(output, "pairs", stored, weights=weights, pairs=[], overwrite=overwrite, listen=listen) as run:
+        stages = _Stages(config, run)
+        stages.sample()
+        run.claim("work", "overlays", "metadata.csv", SHEET_NAME)
+        stages.label()
+        stages.refine(stages.learn_affinities())
+        stages.filter()
+        return stages.publish()
 
 
 def affinity_recipe(steps: int, seed: int) -> AffinityRecipe:
@@ -101,104 +107,93 @@ def affinity_recipe(steps: int, seed: int) -> AffinityRecipe:
     return AffinityRecipe(seed=seed, optim=optim)
 
 
-class _Job:
-    """One run's stages; each skips the rows it has done before."""
+@dataclass(frozen=True)
+class _Sample:
+    name: str
+    prompt: str
+    seed: int
 
-    def __init__(self, config: PairsConfig, output: Path, manifest: dict[str, Any], quiet: bool) -> None:
-        self.config, self.output, self.manifest, self.quiet = config, output, manifest, quiet
 
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        return self.manifest["pairs"]
+class _Stages:
+    """One run's stages; `rows` is what is known of every pair so far."""
+
+    def __init__(self, config: PairsConfig, run: Run) -> None:
+        self.config, self.run, self.output = config, run, run.output
+        self.rows: dict[str, dict[str, Any]] = {}
 
     def alive(self) -> list[dict[str, Any]]:
-        return [row for row in self.rows if row["dropped"] is None]
+        return [row for row in self.rows.values() if row["dropped"] is None]
 
     def sample(self) -> None:
         """Images and soft maps."""
         config = self.config
         bank = random.Random(config.seed)
-        prompts = [bank.choice(config.prompts) for _ in range(config.count)]
-        todo = range(len(self.rows), config.count)
-        if not todo:
-            return
-        pipeline = TextToImagePipeline.load(config.model, dtype=getattr(torch, config.dtype), device=config.device)
-        pipeline.set_progress_bar_config(disable=True)
-        pipeline.in_model_words(list(config.prompts))
-        for part in self._track("sampling", list(batches(todo, config.batch_size))):
-            seeds = [config.seed + i for i in part]
-            sampled = sample_with_maps(
-                pipeline, [prompts[i] for i in part], config.classes, seeds=seeds, steps=config.steps,
-                guidance=config.guidance,
-            )  # fmt: skip
-            for i, image, heats, worded in zip(part, sampled.images, sampled.heats, sampled.prompts, strict=True):
-                name = f"{i:05d}"
-                text = {**SYNTHETIC_TEXT, "Prompt": worded, "Seed": str(config.seed + i)}
-                write_png(self.output / "images" / f"{name}.png", image, text=text)
-                for cls, heat in zip(config.classes, heats, strict=True):
-                    write_png(self._map(name, cls), heat)
-                row = {"name": name, "prompt": worded, "report": prompts[i], "seed": config.seed + i, "dropped": None}
-                self.rows.append(row)
-            save_manifest(self.output, self.manifest)
+        items = {
+            f"{i:05d}": _Sample(f"{i:05d}", bank.choice(config.prompts), config.seed + i) for i in range(config.count)
+        }
+        sampled = self.run.each("sampling", items, _Sampler(config, self.output), batch_size=config.batch_size)
+        self.rows = {name: kept.row for name, kept in sampled.kept.items()}
 
     def label(self) -> None:
         """Labels that affinities are learned from."""
 
-        def confident(row: dict[str, Any]) -> None:
+        def confident(row: dict[str, Any]) -> Done:
             labels = confident_labels(self._heats(row), self._image(row))
-            _write_labels(self.output / "work/labels" / f"{row['name']}.png", labels)
-            row["labelled"] = True
+            file = f"work/labels/{row['name']}.png"
+            _write_labels(self.output / file, labels)
+            return Done({"labelled": True}, files=(file,))
 
-        self._each("labelling", "labelled", confident)
+        self._each("labelling", confident)
 
     def learn_affinities(self) -> AffinityNet | None:
         """An AffinityNet trained on this run's own images; None where no pair is left."""
         rows, folder = self.alive(), self.output / "work/affinity"
-        if not rows or all("confidence" in row for row in rows):
+        if not rows:
             return None
         if not (folder / "model").is_dir():
             labels = [_read(self.output / "work/labels" / f"{row['name']}.png") for row in rows]
             recipe = affinity_recipe(self.config.affinity_steps, self.config.seed)
-            train(recipe, AffinityTask(recipe, self._stack(rows), _tensor(labels)), folder, quiet=self.quiet)
+            task = AffinityTask(recipe, self._stack(rows), _tensor(labels))
+            train(recipe, task, folder, device=self.config.device, listen=self.run.listen)
         return AffinityNet.from_pretrained(folder / "model", use_safetensors=True).eval()
 
     def refine(self, network: AffinityNet | None) -> None:
         """Final masks, with the threshold that the affinities chose."""
 
-        def refined(row: dict[str, Any]) -> None:
+        def refined(row: dict[str, Any]) -> Done:
             image = self._image(row)
             with torch.no_grad():
                 features = network(to_model_range(torch.from_numpy(image)[None, None]))[0]
             result = refine(self._heats(row), image, features)
-            row["thresholds"], row["confidence"] = list(result.thresholds), round(result.confidence, 4)
+            found = {"thresholds": list(result.thresholds), "confidence": round(result.confidence, 4)}
             share = float((result.labels > 0).mean())
             lacking = [c for c, t in zip(self.config.classes, result.thresholds, strict=True) if t is None]
             if lacking:
-                raise MaskError(f"no {', '.join(lacking)} found")
+                return Done({**found, "dropped": f"no {', '.join(lacking)} found"})
             if not AREA[0] <= share <= AREA[1]:
-                raise MaskError(f"mask covers {share:.0%} of the picture")
-            write_mask(self.output / "masks" / f"{row['name']}.png", result.labels, self.config.classes)
+                return Done({**found, "dropped": f"mask covers {share:.0%} of the picture"})
+            file = f"masks/{row['name']}.png"
+            write_mask(self.output / file, result.labels, self.config.classes)
+            return Done(found, files=(file,))
 
-        self._each("refining", "confidence", refined)
+        self._each("refining", refined)
 
     def filter(self) -> None:
         """Drop pairs that a segmenter trained on the others does not agree with."""
         rows = self.alive()
-        if len(rows) < FEWEST_TO_FILTER or any("agreement" in row for row in self.rows):
+        if len(rows) < FEWEST_TO_FILTER:
             return
-        images, labels = self._stack(rows), _tensor([self._labels(row) for row in rows])
-        scores = np.zeros(len(rows))
-        for number, (rest, part) in enumerate(folds(len(rows), FOLDS, self.config.seed)):
-            model = self._segmenter(number, images[rest], labels[rest])
-            predicted = label_maps(model, images[part]).numpy()
-            scores[part] = [agreement(p, labels[i, 0].numpy()) for p, i in zip(predicted, part, strict=True)]
-        for row, score, kept in zip(rows, scores, best_share(scores, self.config.keep), strict=True):
-            row["agreement"] = round(float(score), 4)
-            if not kept:
-                row["dropped"] = f"agreement {score:.2f} is not among the best {self.config.keep:.0%}"
-        save_manifest(self.output, self.manifest)
+        judged = self.run.each(
+            "filtering", {"all": rows}, lambda batch: [Done({"agreement": self._agreement(batch[0])})]
+        )
+        scores = judged.kept["all"].row["agreement"]
+        kept = best_share(np.array([scores[row["name"]] for row in rows]), self.config.keep)
+        for row, keep in zip(rows, kept, strict=True):
+            row["agreement"] = round(scores[row["name"]], 4)
+            if not keep:
+                row["dropped"] = f"agreement {scores[row['name']]:.2f} is not among the best {self.config.keep:.0%}"
 
-    def publish(self) -> None:
+    def publish(self) -> dict[str, Any]:
         """Overlays, the table of kept pairs as a data set, and a contact sheet."""
         rows = self.alive()
         for row in rows:
@@ -208,7 +203,19 @@ class _Job:
         if shown:
             pictures = [_read(self.output / "overlays" / f"{row['name']}.png") / 255 for row in shown]
             write_contact_sheet(self.output / SHEET_NAME, pictures, [row["prompt"] for row in shown])
-        save_manifest(self.output, self.manifest)
+        return self.run.finish(pairs=list(self.rows.values()))
+
+    def _agreement(self, rows: list[dict[str, Any]]) -> dict[str, float]:
+        """How well a segmenter trained on other pairs agrees with each, by name."""
+        images, labels = self._stack(rows), _tensor([self._labels(row) for row in rows])
+        scores: dict[str, float] = {}
+        for number, (rest, part) in enumerate(folds(len(rows), FOLDS, self.config.seed)):
+            model = self._segmenter(number, images[rest], labels[rest])
+            predicted = label_maps(model, images[part]).numpy()
+            scores |= {
+                rows[i]["name"]: float(agreement(p, labels[i, 0].numpy())) for p, i in zip(predicted, part, strict=True)
+            }
+        return scores
 
     def _segmenter(self, number: int, images: Tensor, labels: Tensor) -> torch.nn.Module:
         optim = OptimConfig(
@@ -221,28 +228,22 @@ class _Job:
         )
         folder = self.output / "work" / f"fold-{number}"
         task = SegmenterTask(recipe, (images, labels), (images, labels))
-        return load_component(train(recipe, task, folder, quiet=self.quiet)).eval()
+        trained = train(recipe, task, folder, device=self.config.device, listen=self.run.listen)
+        return load_component(trained).eval()
 
-    def _each(self, title: str, done: str, work: Callable[[dict[str, Any]], None]) -> None:
-        """Do `work` on every row that lacks the key `done`; a MaskError drops the row with its reason."""
-        todo = [row for row in self.alive() if done not in row]
-        for number, row in enumerate(self._track(title, todo)):
-            try:
-                work(row)
-            except MaskError as error:
-                row["dropped"] = str(error)
-            if number % 10 == 9:
-                save_manifest(self.output, self.manifest)
-        save_manifest(self.output, self.manifest)
+    def _each(self, stage: str, work: Callable[[dict[str, Any]], Done]) -> None:
+        """Do `work` on every row that is not dropped, and add what it says; a MaskError drops the row."""
 
-    def _track(self, title: str, items: Sequence[Any]) -> Iterator[Any]:
-        with progress(title, len(items), quiet=self.quiet) as update:
-            for count, item in enumerate(items, start=1):
-                yield item
-                update(count)
+        def safe(rows: Sequence[dict[str, Any]]) -> Iterator[Done]:
+            for row in rows:
+                try:
+                    yield work(row)
+                except MaskError as error:
+                    yield Done({"dropped": str(error)})
 
-    def _map(self, name: str, cls: str) -> Path:
-        return self.output / "maps" / f"{name}-{cls.replace(' ', '-')}.png"
+        done = self.run.each(stage, {row["name"]: row for row in self.alive()}, safe)
+        for name, kept in done.kept.items():
+            self.rows[name] |= kept.row
 
     def _image(self, row: dict[str, Any]) -> np.ndarray:
         return _read(self.output / "images" / f"{row['name']}.png")
@@ -252,11 +253,49 @@ class _Job:
         return (stored > 0).astype(np.uint8) if len(self.config.classes) == 1 else stored
 
     def _heats(self, row: dict[str, Any]) -> np.ndarray:
-        maps = [_read(self._map(row["name"], cls)) for cls in self.config.classes]
+        maps = [_read(self.output / _map_file(row["name"], cls)) for cls in self.config.classes]
         return np.stack(maps).astype(np.float32) / 255
 
     def _stack(self, rows: list[dict[str, Any]]) -> Tensor:
         return _tensor([self._image(row) for row in rows])
+
+
+class _Sampler:
+    """Draws images with the maps of their classes; the model is loaded when the first is drawn."""
+
+    def __init__(self, config: PairsConfig, output: Path) -> None:
+        self.config, self.output = config, output
+
+    @cached_property
+    def pipeline(self) -> TextToImagePipeline:
+        config = self.config
+        pipeline = TextToImagePipeline.load(config.model, dtype=getattr(torch, config.dtype), device=config.device)
+        pipeline.set_progress_bar_config(disable=True)
+        pipeline.in_model_words(list(config.prompts))
+        return pipeline
+
+    def __call__(self, samples: Sequence[_Sample]) -> Iterator[Done]:
+        config = self.config
+        made = sample_with_maps(
+            self.pipeline, [s.prompt for s in samples], config.classes, seeds=[s.seed for s in samples],
+            steps=config.steps, guidance=config.guidance,
+        )  # fmt: skip
+        for sample, image, heats, worded in zip(samples, made.images, made.heats, made.prompts, strict=True):
+            yield self._written(sample, image, heats, worded)
+
+    def _written(self, sample: _Sample, image: np.ndarray, heats: np.ndarray, worded: str) -> Done:
+        files = [f"images/{sample.name}.png"]
+        text = {**SYNTHETIC_TEXT, "Prompt": worded, "Seed": str(sample.seed)}
+        write_png(self.output / files[0], image, text=text)
+        for cls, heat in zip(self.config.classes, heats, strict=True):
+            files.append(_map_file(sample.name, cls))
+            write_png(self.output / files[-1], heat)
+        row = {"name": sample.name, "prompt": worded, "report": sample.prompt, "seed": sample.seed, "dropped": None}
+        return Done(row, files=tuple(files))
+
+
+def _map_file(name: str, cls: str) -> str:
+    return f"maps/{name}-{cls.replace(' ', '-')}.png"
 
 
 def _folder_row(row: dict[str, Any], index: int) -> dict[str, str]:

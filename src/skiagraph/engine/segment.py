@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,13 @@ from torch import Tensor
 from skiagraph.data.images import read_planes, square, unsquare, write_png
 from skiagraph.data.masks import write_mask
 from skiagraph.engine.dicom_seg import check_highdicom, write_dicom_seg
-from skiagraph.engine.generate import batches, is_intact
-from skiagraph.engine.journal import Journal
-from skiagraph.engine.manifest import open_manifest, save_manifest
+from skiagraph.engine.job import Done, open_run, plain
 from skiagraph.errors import ImageError, ModelError
 from skiagraph.files import sha256, weight_hashes
 from skiagraph.models.latent_segmenter import LatentSegmenter, vote_entropy
 from skiagraph.models.registry import DEFAULT_SEGMENTER, load_component, model_folder
 from skiagraph.models.segmenter import Segmenter
-from skiagraph.progress import progress
+from skiagraph.progress import Listener, progress
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".dcm", ".dicom", "")
 """Of the files of a folder that are tried; archives store DICOM without one, or as a UID."""
@@ -62,11 +60,19 @@ class _Answer:
     uncertainty: np.ndarray | None
 
 
-def segment(config: SegmentConfig, output: Path, *, quiet: bool = False) -> dict[str, Any]:
+def segment(
+    config: SegmentConfig, output: Path, *, overwrite: bool = False, extend: bool = False, listen: Listener = progress
+) -> dict[str, Any]:
     """Segment what `config` names into `output/masks`, skipping what an earlier run with the same configuration did.
 
-    Every finished picture is a line of `journal.jsonl` at once; at the end all of them are the manifest's `images`.
     Pictures that cannot be read are skipped, listed in the manifest's `failed`, and tried again by the next run.
+
+    Args:
+        config: what to segment, and how.
+        output: folder of the masks and `manifest.json`.
+        overwrite: remove what another run left in `output`.
+        extend: go on from a run with other inputs; its masks stay, and are listed while its pictures are inputs.
+        listen: hears of progress.
 
     Returns:
         The manifest as written.
@@ -78,34 +84,17 @@ def segment(config: SegmentConfig, output: Path, *, quiet: bool = False) -> dict
     """
     if config.form == "dicom-seg":
         check_highdicom()
-    items = list_inputs(config.inputs, output)
-    folder = model_folder(config.model)
-    model = _load(config)
-    stored = {k: v for k, v in asdict(config).items() if k not in ("batch_size", "device")}
-    stored["inputs"] = [str(Path(path).resolve()) for path in config.inputs]
-    manifest = open_manifest(output, "segment", stored, weights=weight_hashes(folder), images=[], failed=[])
-    save_manifest(output, manifest)
-    journal = Journal(output / "journal.jsonl")
-    rows = {row["source"]: row for row in (*manifest["images"], *journal.rows) if _is_intact(output, row)}
-    todo = [item for item in items if str(item.source) not in rows]
-    failed: list[dict[str, str]] = []
-    before = len(items) - len(todo)
-    with progress("segmenting", len(items), done=before, quiet=quiet) as update:
-        for part in batches(todo, config.batch_size):
-            for item, answer in _answers(model, part, config, failed):
-                try:
-                    row = _write(item, answer, model, config, output)
-                except ImageError as error:
-                    failed.append({"source": str(item.source), "error": str(error)})
-                    continue
-                journal.append(row)
-                rows[row["source"]] = row
-            update(len(rows) + len(failed))
-    manifest["images"] = sorted(rows.values(), key=lambda row: row["mask"])
-    manifest["failed"] = failed
-    save_manifest(output, manifest)
-    journal.path.unlink(missing_ok=True)
-    return manifest
+    items = {str(item.source): item for item in list_inputs(config.inputs, output)}
+    worker = _Worker(config, output)
+    stored = plain(config, "batch_size", "device") | {"inputs": [str(Path(path).resolve()) for path in config.inputs]}
+    with open_run(
+        output, "segment", stored, weights=weight_hashes(model_folder(config.model)), images=[], failed=[],
+        overwrite=overwrite, extend=("inputs",) if extend else (), listen=listen,
+    ) as run:  # fmt: skip
+        outcome = run.each("segmenting", items, worker, batch_size=config.batch_size)
+        rows = sorted((kept.with_hash() for kept in outcome.kept.values()), key=lambda row: row["mask"])
+        failed = [{"source": source, "error": error} for source, error in outcome.failed.items()]
+        return run.finish(images=rows, failed=failed)
 
 
 def list_inputs(inputs: Sequence[str], output: Path) -> list[_Item]:
@@ -145,6 +134,50 @@ def _stem(place: Path) -> Path:
     return place.with_suffix("") if place.suffix.lower() in SUFFIXES else place
 
 
+class _Worker:
+    """Segments some pictures and writes their masks."""
+
+    def __init__(self, config: SegmentConfig, output: Path) -> None:
+        self.config, self.output, self.model = config, output, _load(config)
+
+    def __call__(self, items: Sequence[_Item]) -> Iterator[Done]:
+        read = [_read(item.source, self.model.config.in_channels) for item in items]
+        known = [planes for planes in read if not isinstance(planes, str)]
+        answers = iter(self._answers(known))
+        for item, planes in zip(items, read, strict=True):
+            yield Done(None, error=planes) if isinstance(planes, str) else self._written(item, next(answers))
+
+    def _answers(self, pictures: Sequence[np.ndarray]) -> list[_Answer]:
+        """The model's answer to each picture (channels, H, W), at its size."""
+        if not pictures:
+            return []
+        side = self.model.config.working_size
+        squares = np.stack([np.stack([square(plane, side) for plane in planes]) for planes in pictures])
+        images = torch.from_numpy(squares * 2 - 1).to(self.model.device, self.model.dtype)
+        scores, doubt = _scores(self.model, images, self.config)
+        answers = []
+        for number, (planes, score) in enumerate(zip(pictures, scores.cpu().numpy(), strict=True)):
+            shape = planes.shape[1:]
+            labels = np.stack([unsquare(plane, shape) for plane in score]).argmax(axis=0).astype(np.uint8)
+            unsure = None if doubt is None else unsquare(doubt[number].cpu().numpy(), shape).clip(0, 1)
+            answers.append(_Answer(labels, unsure))
+        return answers
+
+    def _written(self, item: _Item, answer: _Answer) -> Done:
+        try:
+            return _write(item, answer, self.model, self.config, self.output)
+        except ImageError as error:
+            return Done(None, error=str(error))
+
+
+def _read(source: Path, channels: int) -> np.ndarray | str:
+    """Planes (channels, H, W) in [0, 1], or why they cannot be read."""
+    try:
+        return read_planes(source, channels)
+    except (ImageError, OSError) as error:
+        return str(error)
+
+
 def _load(config: SegmentConfig) -> Segmenter | LatentSegmenter:
     model = load_component(config.model, getattr(torch, config.dtype)).to(config.device).eval()
     if not isinstance(model, Segmenter | LatentSegmenter):
@@ -154,32 +187,6 @@ def _load(config: SegmentConfig) -> Segmenter | LatentSegmenter:
             f"{config.model} answers in one step and without noise; steps and uncertainty need a latent segmenter"
         )
     return model
-
-
-def _answers(
-    model: Segmenter | LatentSegmenter, items: Sequence[_Item], config: SegmentConfig, failed: list[dict[str, str]]
-) -> list[tuple[_Item, _Answer]]:
-    """The model's answer to each picture that can be read; the others join `failed`."""
-    read, squares, shapes = [], [], []
-    for item in items:
-        try:
-            planes = read_planes(item.source, model.config.in_channels)
-        except (ImageError, OSError) as error:
-            failed.append({"source": str(item.source), "error": str(error)})
-            continue
-        read.append(item)
-        shapes.append(planes.shape[1:])
-        squares.append(np.stack([square(plane, model.config.working_size) for plane in planes]))
-    if not read:
-        return []
-    images = torch.from_numpy(np.stack(squares) * 2 - 1).to(model.device, model.dtype)
-    scores, doubt = _scores(model, images, config)
-    answers = []
-    for item, shape, row, score in zip(read, shapes, range(len(read)), scores.cpu().numpy(), strict=True):
-        labels = np.stack([unsquare(plane, shape) for plane in score]).argmax(axis=0).astype(np.uint8)
-        unsure = None if doubt is None else unsquare(doubt[row].cpu().numpy(), shape).clip(0, 1)
-        answers.append((item, _Answer(labels, unsure)))
-    return answers
 
 
 def _scores(model: Segmenter | LatentSegmenter, images: Tensor, config: SegmentConfig) -> tuple[Tensor, Tensor | None]:
@@ -192,23 +199,20 @@ def _scores(model: Segmenter | LatentSegmenter, images: Tensor, config: SegmentC
 
 def _write(
     item: _Item, answer: _Answer, model: Segmenter | LatentSegmenter, config: SegmentConfig, output: Path
-) -> dict[str, Any]:
-    """Write one picture's mask; its row of the manifest."""
+) -> Done:
+    """Write one picture's mask."""
     classes = list(model.config.classes)[1:]
     mask = Path("masks") / f"{item.name}{'.png' if config.form == 'png' else '.dcm'}"
     row: dict[str, Any] = {"source": str(item.source), "source_sha256": sha256(item.source), "mask": str(mask)}
     row["area"] = {name: round(float((answer.labels == k).mean()), 6) for k, name in enumerate(classes, start=1)}
+    files = [str(mask)]
     if answer.uncertainty is not None:
         row["uncertainty"] = str(Path("uncertainty") / f"{item.name}.png")
         row["mean_uncertainty"] = round(float(answer.uncertainty.mean()), 6)
         write_png(output / row["uncertainty"], answer.uncertainty)
+        files.append(row["uncertainty"])
     if config.form == "png":
         write_mask(output / mask, answer.labels, classes, text={"Model": config.model})
     else:
         write_dicom_seg(output / mask, item.source, answer.labels, classes, config.model)
-    return {**row, "sha256": sha256(output / mask)}
-
-
-def _is_intact(output: Path, row: dict[str, Any]) -> bool:
-    beside = "uncertainty" not in row or (output / row["uncertainty"]).is_file()
-    return beside and is_intact(output, row, "mask")
+    return Done(row, files=tuple(files))

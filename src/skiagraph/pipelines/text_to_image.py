@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import diffusers
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline, SchedulerMixin
@@ -285,6 +286,20 @@ class TextToImagePipeline(DiffusionPipeline):
 def with_words(prompt: str, words: Sequence[str]) -> str:
     """The prompt with those of the words in front that it lacks: what is cut off a long prompt is its end."""
     return ". ".join([w for w in words if w.lower() not in prompt.lower()] + [prompt])
+
+
+def make_scheduler(name: str, config: Any) -> SchedulerMixin:
+    """A diffusers scheduler by class name, with or without "Scheduler", on the model's noise schedule.
+
+    Raises:
+        ModelError: diffusers has no such scheduler.
+    """
+    cls = getattr(diffusers, name, None) or getattr(diffusers, f"{name}Scheduler", None)
+    if not (isinstance(cls, type) and issubclass(cls, SchedulerMixin)):
+        raise ModelError(
+            f"diffusers has no scheduler {name!r}; try DDIM, DPMSolverMultistep, EulerDiscrete or UniPCMultistep"
+        )
+    return cls.from_config(config)
 
 
 @contextmanager

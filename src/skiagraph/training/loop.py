@@ -25,7 +25,7 @@ from torch import Generator, Tensor, nn
 
 from skiagraph.errors import RecipeError
 from skiagraph.files import atomic_path
-from skiagraph.progress import progress
+from skiagraph.progress import Listener, progress, silent
 from skiagraph.training.recipe import OptimConfig, Recipe
 
 SEED_STRIDE = 1_000_003
@@ -54,11 +54,20 @@ class Interrupted(KeyboardInterrupt):
     """Training was asked to stop and has written a checkpoint."""
 
 
-def train(recipe: Recipe, task: Task, output: str | Path, *, quiet: bool = False) -> Path:
+def train(
+    recipe: Recipe, task: Task, output: str | Path, *, device: str | None = None, listen: Listener = progress
+) -> Path:
     """Train until the recipe's last step; continue from `output/checkpoint` where one exists.
 
     Writes `checkpoint/` (weights, averaged weights, optimiser moments, step), `log.jsonl`, TensorBoard events and, at
     the end, the exported model in `output/model`, whose path is returned.
+
+    Args:
+        recipe: how to train; what its checkpoint belongs to.
+        task: what to train.
+        output: the run's folder.
+        device: "cpu" keeps training off an accelerator that is there; otherwise accelerate chooses.
+        listen: hears of progress.
 
     Raises:
         RecipeError: the checkpoint belongs to another recipe, or cannot be read.
@@ -69,6 +78,7 @@ def train(recipe: Recipe, task: Task, output: str | Path, *, quiet: bool = False
     optim = recipe.optim
     AcceleratorState._reset_state()  # accelerate keeps the first run's precision for the whole process otherwise
     accelerator = Accelerator(
+        cpu=device == "cpu",
         mixed_precision=optim.precision,
         gradient_accumulation_steps=optim.gradient_accumulation,
         log_with="tensorboard" if optim.tensorboard else None,
@@ -80,10 +90,10 @@ def train(recipe: Recipe, task: Task, output: str | Path, *, quiet: bool = False
     state = TrainState(recipe, model, make_optimizers(model, optim), make_ema(model, optim))
     state.restore(output / "checkpoint", accelerator.device)
     model, *optimizers = accelerator.prepare(model, *state.optimizers.values())
-    quiet = quiet or not accelerator.is_main_process
+    listen = listen if accelerator.is_main_process else silent
     with (
         _stop_requests() as stop,
-        progress("training", optim.steps, done=state.step, quiet=quiet) as update,
+        listen("training", optim.steps, done=state.step) as update,
     ):
         last_save, last = time.monotonic(), {}
         pace = _Pace(state.step)
