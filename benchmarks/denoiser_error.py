@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--model", nargs="+", required=True)
     parser.add_argument("--n", type=int, default=72)
     args = parser.parse_args()
-    task = TextToImageTask(load_recipe(args.recipe), args.run / "cache")
+    task = TextToImageTask(load_recipe(args.recipe), args.run / "cache", torch.device("cpu"))
     chosen = np.linspace(0, len(task.val_facts) - 1, args.n).round().astype(int)
     rng = random.Random(0)
     captions = [caption_text(compose(task.val_facts[i], rng, dropout=0.25)) or "adult" for i in chosen]

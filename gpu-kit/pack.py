@@ -3,7 +3,7 @@
     python gpu-kit/pack.py recipes/shipped-text-to-image-gpu.yaml -o out/gpu-kit --part-mb 60
 
 `data` is an archive of the recipe's images at its size, in their datasets' own layout; `kit` has code, the networks
-that the recipe names, wheels for the machine's Python and, with --run, the measures of a run that has them already.
+that the recipe names and wheels for the machine's Python.
 """
 
 from __future__ import annotations
@@ -60,8 +60,6 @@ def main() -> None:
         shutil.copytree(model_folder(recipe.autoencoder), kit / "networks/autoencoder")
         if recipe.start_from:
             shutil.copytree(model_folder(recipe.start_from), kit / "networks/start_from")
-        if args.run:
-            shutil.copytree(args.run / "cache", kit / "cache")
         if not args.no_wheels:
             download_wheels(kit / "wheels", args.python, args.wheel)
         args.output.mkdir(parents=True, exist_ok=True)
@@ -160,7 +158,6 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", type=Path)
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "out/gpu-kit")
-    parser.add_argument("--run", type=Path, help="a run of a recipe with the same data, whose cache travels along")
     parser.add_argument("--part-mb", type=float, default=60, help="most million bytes in a part")
     parser.add_argument("--data-mb", type=float, default=50, help="most million bytes of images")
     parser.add_argument("--python", default="3.12", help="the machine's Python")

@@ -16,6 +16,7 @@ from statistics import median
 import torch
 
 from parts import split
+from skiagraph.devices import usable_device
 from skiagraph.training.loop import train
 from skiagraph.training.recipe import TextToImageRecipe, load_recipe
 from skiagraph.training.tasks import make_task
@@ -34,9 +35,7 @@ def main() -> None:
     torch.set_float32_matmul_precision("high")
     work, run = args.work, args.work / "run"
     recipe = packed_recipe(work, args)
-    if (work / "kit/cache").is_dir() and not (run / "cache").exists():
-        shutil.copytree(work / "kit/cache", run / "cache")
-    task = make_task(recipe, run)
+    task = make_task(recipe, run, usable_device("auto"))
     print(f"set up in {time.monotonic() - began:.0f} s", flush=True)
     done = _steps_done(run)
     train(with_steps(recipe, done + args.probe, validate=False), task, run)

@@ -5,6 +5,11 @@ from pathlib import Path
 
 import pytest
 
+import elsewhere
+
+if elsewhere.AVAILABLE:
+    elsewhere.register()  # before the first gradient of the process: autograd counts devices once
+
 
 @pytest.fixture(scope="session")
 def data_root() -> Path:

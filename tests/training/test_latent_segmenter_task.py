@@ -6,6 +6,7 @@ import pytest
 import torch
 from monai.losses import DiceCELoss
 
+import elsewhere
 import phantoms
 import tiny
 from skiagraph.errors import ModelError
@@ -41,6 +42,7 @@ def recipe(root, steps=3, **changes):
 def test_it_learns_and_says_so_on_the_validation_split(tmp_path, root):
     made = recipe(root, steps=120)
     model = train(made, make_task(made, tmp_path), tmp_path, listen=silent)
+    elsewhere.trains(make_task(made, tmp_path))
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     scores = {k: v for row in log for k, v in row.items()}
     assert min(scores["val_dice/right lung"], scores["val_dice/left lung"]) > 0.5

@@ -87,6 +87,7 @@ def test_kill_minus_nine_loses_only_steps_since_the_checkpoint(tmp_path):
             import sys, time
             sys.path[:0] = {[str(Path(__file__).parent)]!r}
             from test_loop import LineTask, recipe
+            from skiagraph.progress import silent
             from skiagraph.training.loop import train
             task = LineTask()
             slow = task.loss

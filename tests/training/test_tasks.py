@@ -7,6 +7,7 @@ import pytest
 import torch
 from einops import rearrange
 
+import elsewhere
 import phantoms
 import tiny
 from skiagraph.data.datasets import load_records
@@ -49,6 +50,7 @@ def run(tmp_path, root, text, name="run", dataset="phantoms"):
     path.write_text(f"{text}\n{data}\n{OPTIM}", encoding="utf-8")
     recipe = load_recipe(path)
     model = train(recipe, make_task(recipe, tmp_path / name), tmp_path / name, listen=silent)
+    elsewhere.trains(make_task(recipe, tmp_path / "elsewhere", elsewhere.device()))
     log = [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
     return model, {key: value for row in log for key, value in row.items()}
 

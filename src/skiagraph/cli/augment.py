@@ -31,7 +31,7 @@ def run(
         typer.Option(min=0, help="What is finer than so many pixels stays the image's. [default: the model's own]"),
     ] = None,
     dtype: Annotated[Dtype, typer.Option(help="Networks' precision.")] = Dtype.float32,
-    device: Device = "cpu",
+    device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
     """Paint inside the masks of DATASET's training images: a data set of images with the same masks in OUTPUT."""

@@ -32,7 +32,7 @@ def run(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     model: Model = DEFAULT_MODEL,
     dtype: Annotated[Dtype, typer.Option(help="Networks' precision.")] = Dtype.float32,
-    device: Device = "cpu",
+    device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
     """Edit IMAGE inside one region, the rest of it untouched: before, after, difference and manifest in OUTPUT.

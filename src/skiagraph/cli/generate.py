@@ -30,7 +30,7 @@ def run(
     dtype: Annotated[
         Dtype, typer.Option(help="Networks' precision; bfloat16 is faster where the machine has it.")
     ] = Dtype.float32,
-    device: Device = "cpu",
+    device: Device = "auto",
     overwrite: Overwrite = False,
     extend: Annotated[bool, typer.Option("--extend", help="Go on from a run that had other reports.")] = False,
 ) -> None:

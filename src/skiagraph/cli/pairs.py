@@ -23,7 +23,7 @@ def run(
     keep: Annotated[float, typer.Option(min=0.01, max=1, help="Share of pairs the filter keeps.")] = 0.3,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time; does not change them.")] = 8,
     dtype: Annotated[Dtype, typer.Option(help="Networks' precision.")] = Dtype.float32,
-    device: Device = "cpu",
+    device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
     """Make chest X-rays together with their masks, from what the words of the prompt attend to."""

@@ -33,7 +33,7 @@ def run(
     seed: Annotated[int, typer.Option(min=0, help="Of the noise of the first draw.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures at a time; does not change them.")] = 8,
     dtype: Annotated[Dtype, typer.Option(help="Networks' precision.")] = Dtype.float32,
-    device: Device = "cpu",
+    device: Device = "auto",
     overwrite: Overwrite = False,
     extend: Annotated[bool, typer.Option("--extend", help="Go on from a run that had other inputs.")] = False,
 ) -> None:

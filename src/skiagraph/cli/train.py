@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from skiagraph.cli.options import Output, Overwrite
+from skiagraph.cli.options import Device, Output, Overwrite
 
 
 def run(
     recipe: Annotated[Path, typer.Argument(help="Recipe file (YAML); see the folder recipes.")],
     output: Output,
     overwrite: Overwrite = False,
+    device: Device = "auto",
 ) -> None:
     """Train what RECIPE describes into OUTPUT; run the same command again to continue after any stop."""
     from skiagraph.engine.train import train_recipe
@@ -21,7 +22,7 @@ def run(
     from skiagraph.training.recipe import load_recipe
 
     try:
-        model = train_recipe(load_recipe(recipe), output, overwrite=overwrite)
+        model = train_recipe(load_recipe(recipe), output, overwrite=overwrite, device=device)
     except Interrupted as stop:
         typer.echo(f"skiagraph: {stop}", err=True)
         raise typer.Exit(130) from stop

@@ -18,6 +18,7 @@ from PIL import Image
 from skiagraph.data.datasets import Record, load_records, masked, read_folder, write_folder
 from skiagraph.data.images import SYNTHETIC_TEXT, read_picture, write_png
 from skiagraph.data.tables import read_table
+from skiagraph.devices import AUTO
 from skiagraph.engine.contact_sheet import SHEET_NAME, write_contact_sheet
 from skiagraph.engine.gate import Gate, GateConfig
 from skiagraph.engine.job import Done, open_run, plain
@@ -65,7 +66,7 @@ class AugmentConfig:
     settings: InpaintSettings = field(default_factory=InpaintSettings)
     gate: GateConfig = field(default_factory=GateConfig)
     dtype: str = "float32"
-    device: str = "cpu"
+    device: str = AUTO
 
 
 def augment(

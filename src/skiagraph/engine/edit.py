@@ -17,6 +17,7 @@ from skiagraph.data.masks import read_region, read_segments
 from skiagraph.data.reports import Finding, Report, parse_report
 from skiagraph.data.roi import roi_of
 from skiagraph.data.tables import read_table
+from skiagraph.devices import AUTO
 from skiagraph.engine.contact_sheet import SHEET_NAME, write_contact_sheet
 from skiagraph.engine.job import Done, open_run, plain
 from skiagraph.engine.segment import list_inputs
@@ -53,7 +54,7 @@ class EditConfig:
     seed: int = 0
     settings: EditSettings = field(default_factory=EditSettings)
     dtype: str = "float32"
-    device: str = "cpu"
+    device: str = AUTO
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import torch
 from skiagraph.data.captions import left_out
 from skiagraph.data.images import SYNTHETIC_TEXT, read_radiograph, write_png
 from skiagraph.data.reports import parse_report
+from skiagraph.devices import AUTO
 from skiagraph.engine.contact_sheet import SHEET_LIMIT, SHEET_NAME, write_contact_sheet
 from skiagraph.engine.job import Done, open_run, plain
 from skiagraph.errors import ReportError
@@ -35,7 +36,7 @@ class GenerateConfig:
     scheduler: str | None = None
     dtype: str = "float32"
     batch_size: int = 8
-    device: str = "cpu"
+    device: str = AUTO
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from torch import Tensor
 from skiagraph.data.datasets import write_folder
 from skiagraph.data.images import SYNTHETIC_TEXT, write_png
 from skiagraph.data.masks import write_mask
+from skiagraph.devices import AUTO
 from skiagraph.engine.contact_sheet import SHEET_LIMIT, SHEET_NAME, write_contact_sheet
 from skiagraph.engine.job import Done, Run, open_run, plain
 from skiagraph.errors import MaskError, ReportError
@@ -62,7 +63,7 @@ class PairsConfig:
     filter_steps: int = 200
     dtype: str = "float32"
     batch_size: int = 8
-    device: str = "cpu"
+    device: str = AUTO
 
 
 def make_pairs(

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from skiagraph.data.images import read_planes, square, unsquare, write_png
 from skiagraph.data.masks import write_mask
+from skiagraph.devices import AUTO, usable_device
 from skiagraph.engine.dicom_seg import check_highdicom, write_dicom_seg
 from skiagraph.engine.job import Done, open_run, plain
 from skiagraph.errors import ImageError, ModelError
@@ -43,7 +44,7 @@ class SegmentConfig:
     seed: int = 0
     dtype: str = "float32"
     batch_size: int = 8
-    device: str = "cpu"
+    device: str = AUTO
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def _read(source: Path, channels: int) -> np.ndarray | str:
 
 
 def _load(config: SegmentConfig) -> Segmenter | LatentSegmenter:
-    model = load_component(config.model, getattr(torch, config.dtype)).to(config.device).eval()
+    model = load_component(config.model, getattr(torch, config.dtype)).to(usable_device(config.device)).eval()
     if not isinstance(model, Segmenter | LatentSegmenter):
         raise ModelError(f"{config.model} is a {type(model).__name__}, not a segmenter")
     if isinstance(model, Segmenter) and (config.uncertainty or config.steps > 1):

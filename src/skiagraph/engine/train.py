@@ -8,7 +8,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
+
 from skiagraph.data.datasets import Record
+from skiagraph.devices import AUTO, usable_device
 from skiagraph.engine.job import open_run
 from skiagraph.errors import ModelError
 from skiagraph.files import sha256, weight_hashes
@@ -27,7 +30,7 @@ WRITTEN = ("checkpoint", "model", "cache", "events", "log.jsonl")
 
 
 def train_recipe(
-    recipe: Recipe, output: Path, *, overwrite: bool = False, device: str | None = None, listen: Listener = progress
+    recipe: Recipe, output: Path, *, overwrite: bool = False, device: str = AUTO, listen: Listener = progress
 ) -> Path:
     """Train what a recipe describes in `output`, going on from its checkpoint where there is one.
 
@@ -36,7 +39,7 @@ def train_recipe(
         output: folder of the checkpoint, the log, `model` and `manifest.json`, which has the hashes of the training
             images, by dataset, and of the models that the recipe names.
         overwrite: remove what another run left in `output`.
-        device: "cpu" keeps training off an accelerator that is there; otherwise accelerate chooses.
+        device: name of a torch device, or "auto".
         listen: hears of progress.
 
     Returns:
@@ -56,7 +59,10 @@ def train_recipe(
         extend=("optim", "perceptual_decoder"), listen=listen,
     ) as run:  # fmt: skip
         run.claim(*WRITTEN)
-        model = train(recipe, make_task(recipe, output), output, device=device, listen=listen)
+        chosen = usable_device(device)
+        PartialState(cpu=chosen.type == "cpu")  # every process of several takes its own accelerator from it
+        chosen = chosen if chosen.type == "cpu" else PartialState().device
+        model = train(recipe, make_task(recipe, output, chosen), output, device=chosen.type, listen=listen)
         run.finish(model=weight_hashes(model))
     return model
 

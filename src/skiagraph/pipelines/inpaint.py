@@ -18,6 +18,7 @@ from diffusers import DiffusionPipeline
 from torch import Generator, Tensor
 
 from skiagraph.data.images import square, unsquare
+from skiagraph.devices import usable_device
 from skiagraph.errors import MaskError, ModelError
 from skiagraph.models.registry import DEFAULT_MODEL, loading, model_folder
 from skiagraph.pipelines.ddim import sampler
@@ -86,7 +87,7 @@ def load_painter(
         pipeline = getattr(diffusers, kind).from_pretrained(
             folder, torch_dtype=dtype, local_files_only=True, use_safetensors=True, **unchecked
         )
-    return DiffusersInpainting(pipeline.to(device))
+    return DiffusersInpainting(pipeline.to(usable_device(device)))
 
 
 def inpaint(

@@ -144,13 +144,13 @@ def find_lungs(segmenter: Segmenter, images: Tensor) -> Tensor:
     return found
 
 
-def lung_finder(name: str | None) -> Callable[[Tensor], Tensor]:
+def lung_finder(name: str | None, device: torch.device | None = None) -> Callable[[Tensor], Tensor]:
     """What finds lungs as `find_lungs` does: a segmenter by name or folder, `THRESHOLDS`, or for None nothing."""
     if name is None:
         return lambda images: torch.zeros(images[:, 0].shape, dtype=torch.uint8)
     if name == THRESHOLDS:
         return _by_thresholds
-    return partial(find_lungs, load_component(name).eval())
+    return partial(find_lungs, load_component(name).to(device).eval())
 
 
 def _by_thresholds(images: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from skiagraph.data.captions import report_prompt
 from skiagraph.data.reports import parse_report
+from skiagraph.devices import usable_device
 from skiagraph.errors import ModelError, ReportError
 from skiagraph.files import atomic_path
 from skiagraph.models.registry import DEFAULT_MODEL, loading, model_folder
@@ -94,6 +95,7 @@ class TextToImagePipeline(DiffusionPipeline):
 
         Raises:
             ModelError: no such model, or a missing, truncated or foreign weight file.
+            SkiagraphError: a device that is not there.
         """
         folder = model_folder(name_or_folder)
         with loading(folder), _quiet_loading():
@@ -101,7 +103,7 @@ class TextToImagePipeline(DiffusionPipeline):
             pipeline = cls.from_pretrained(
                 folder, text_encoder=text_encoder, local_files_only=True, use_safetensors=True
             )
-            return pipeline.to(device, dtype)
+            return pipeline.to(usable_device(device), dtype)
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Save as diffusers does, with the tokenizer's class under the name that every transformers release knows."""

@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor, nn
 
+from skiagraph.devices import AUTO, usable_device
 from skiagraph.errors import RecipeError
 from skiagraph.files import atomic_path
 from skiagraph.progress import Listener, progress, silent
@@ -54,9 +55,7 @@ class Interrupted(KeyboardInterrupt):
     """Training was asked to stop and has written a checkpoint."""
 
 
-def train(
-    recipe: Recipe, task: Task, output: str | Path, *, device: str | None = None, listen: Listener = progress
-) -> Path:
+def train(recipe: Recipe, task: Task, output: str | Path, *, device: str = AUTO, listen: Listener = progress) -> Path:
     """Train until the recipe's last step; continue from `output/checkpoint` where one exists.
 
     Writes `checkpoint/` (weights, averaged weights, optimiser moments, step), `log.jsonl`, TensorBoard events and, at
@@ -66,7 +65,7 @@ def train(
         recipe: how to train; what its checkpoint belongs to.
         task: what to train.
         output: the run's folder.
-        device: "cpu" keeps training off an accelerator that is there; otherwise accelerate chooses.
+        device: "cpu" keeps training off an accelerator that is there; any other that is there accelerate finds.
         listen: hears of progress.
 
     Raises:
@@ -78,7 +77,7 @@ def train(
     optim = recipe.optim
     AcceleratorState._reset_state()  # accelerate keeps the first run's precision for the whole process otherwise
     accelerator = Accelerator(
-        cpu=device == "cpu",
+        cpu=usable_device(device).type == "cpu",
         mixed_precision=optim.precision,
         gradient_accumulation_steps=optim.gradient_accumulation,
         log_with="tensorboard" if optim.tensorboard else None,

@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
+from accelerate import PartialState
 from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor, nn
@@ -174,21 +175,24 @@ def make_views(
 ) -> Views:
     """Fresh views where the autoencoder's encoder is linear, else cached ones; `find` is a `lung_finder`.
 
-    What takes long (lungs, scores, latents) is kept in the file `cache` and read where it was made for the same
-    `identity`. Cached views are deterministic in `seed`.
+    Images, lungs and scores, or latents, are kept in the file `cache`, made by the main process, on the autoencoder's
+    device, where it was not made for the same `identity`. All processes read the one file, page by page as they need
+    it. Cached views are deterministic in `seed`.
     """
     fresh = isinstance(autoencoder, SmallAutoencoderKL)
-    images = load_images(records, size, fit)
 
     def compute() -> tuple[dict[str, Tensor], dict]:
+        images = load_images(records, size, fit)
         lungs = find(images)
         scores, fitted = score_images(records, images, lungs, cohorts)
-        tensors = {"regions": _small_regions(lungs)} if fresh else _three_views(images, lungs, autoencoder, seed)
+        kept = {"images": images, "regions": _small_regions(lungs)}
+        tensors = kept if fresh else _three_views(images, lungs, autoencoder, seed)
         return tensors, {"scores": scores, "cohorts": fitted}
 
-    tensors, meta = _cached(cache, f"{identity} {fresh} {MEASURE_NAMES}", compute)
+    with PartialState().main_process_first():
+        tensors, meta = _cached(cache, f"{identity} {fresh} {MEASURE_NAMES} images", compute)
     if fresh:
-        return FreshViews(images=images, autoencoder=autoencoder, **tensors, **meta)
+        return FreshViews(autoencoder=autoencoder, **tensors, **meta)
     return CachedViews(**tensors, **meta)
 
 
@@ -206,7 +210,7 @@ def _cached(
         save_file(tensors, temporary)
     with atomic_path(meta_path) as temporary:
         temporary.write_text(json.dumps({"key": key, **meta}), encoding="utf-8")
-    return tensors, meta
+    return load_file(path), meta
 
 
 @torch.no_grad()

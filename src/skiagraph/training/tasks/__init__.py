@@ -10,8 +10,13 @@ from skiagraph.training.loop import Task
 from skiagraph.training.recipe import Recipe
 
 
-def make_task(recipe: Recipe, output: Path) -> Task:
-    """The task a recipe names, initialised by its seed; what it computes once and keeps goes to `output/cache`."""
+def make_task(recipe: Recipe, output: Path, device: torch.device | None = None) -> Task:
+    """The task a recipe names, initialised by its seed.
+
+    What it computes once and keeps goes to `output/cache`: the main process of several computes it, on `device` (the
+    CPU where None).
+    """
+    device = device or torch.device("cpu")
     torch.manual_seed(recipe.seed)
     if recipe.task == "autoencoder":
         from skiagraph.training.tasks.autoencoder import AutoencoderTask
@@ -20,7 +25,7 @@ def make_task(recipe: Recipe, output: Path) -> Task:
     if recipe.task == "perceptual_decoder":
         from skiagraph.training.tasks.perceptual_decoder import PerceptualDecoderTask
 
-        return PerceptualDecoderTask(recipe, output / "cache")
+        return PerceptualDecoderTask(recipe, output / "cache", device)
     if recipe.task == "segmenter":
         from skiagraph.training.tasks.segmenter import SegmenterTask
 
@@ -39,4 +44,4 @@ def make_task(recipe: Recipe, output: Path) -> Task:
         return InpaintingTask(recipe)
     from skiagraph.training.tasks.text_to_image import TextToImageTask
 
-    return TextToImageTask(recipe, output / "cache")
+    return TextToImageTask(recipe, output / "cache", device)

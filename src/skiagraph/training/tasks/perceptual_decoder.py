@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from accelerate import PartialState
 from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor, nn
 from torch.func import functional_call
@@ -40,7 +41,7 @@ class PerceptualDecoderTask:
     at a share of the other losses' where they meet, at the decoded picture (arXiv 2012.09841, Eq. 7).
     """
 
-    def __init__(self, recipe: PerceptualDecoderRecipe, cache: Path) -> None:
+    def __init__(self, recipe: PerceptualDecoderRecipe, cache: Path, device: torch.device) -> None:
         self.recipe, self.loss_recipe = recipe, recipe.losses
         autoencoder = load_component(recipe.autoencoder)
         if not isinstance(autoencoder, SmallAutoencoderKL):
@@ -48,7 +49,8 @@ class PerceptualDecoderTask:
         records, val = records_of(recipe.data, "train"), records_of(recipe.data, "val")
         self.weights = torch.tensor([record_weight(r, recipe.sampling) for r in records])
         prompts = [record_prompt(r) for r in records]
-        self.bank = sample_bank(recipe, prompts, self.weights, cache / "bank")
+        with PartialState().main_process_first():
+            self.bank = sample_bank(recipe, prompts, self.weights, cache / "bank", device)
         self.train = load_images(records, recipe.data.image_size, recipe.data.fit)
         self.val = load_images(val[:: max(1, len(val) // 96)], recipe.data.image_size, recipe.data.fit)
         self.extractor = ImageNetExtractor(EXTRACTOR)
@@ -59,7 +61,7 @@ class PerceptualDecoderTask:
         critic = Critic([s.shape[1] for s in stages[1:]])
         self.model = nn.ModuleDict({"autoencoder": autoencoder, "critic": critic}).to(memory_format=torch.channels_last)
         self.network = network
-        self.device = torch.device("cpu")
+        self.device = device
 
     def to(self, device: torch.device) -> None:
         self.device = device
@@ -153,7 +155,9 @@ class PerceptualDecoderTask:
         return (channels < kept[:, None]).float()[..., None, None].to(self.device)
 
 
-def sample_bank(recipe: PerceptualDecoderRecipe, prompts: list[str], weights: Tensor, cache: Path) -> Tensor:
+def sample_bank(
+    recipe: PerceptualDecoderRecipe, prompts: list[str], weights: Tensor, cache: Path, device: torch.device
+) -> Tensor:
     """Latents (n, c, h, w), as the decoder takes them, of the recipe's generator, from training label rows.
 
     Rows are drawn by the weights of their images, so that both halves of a batch have one mix of patients.
@@ -164,7 +168,7 @@ def sample_bank(recipe: PerceptualDecoderRecipe, prompts: list[str], weights: Te
     files = [cache / f"{start:05d}.safetensors" for start in range(0, recipe.bank, CHUNK)]
     missing = [f for f in files if not f.is_file()]
     if missing:
-        pipeline = TextToImagePipeline.load(recipe.generator, dtype=torch.bfloat16)
+        pipeline = TextToImagePipeline.load(recipe.generator, dtype=torch.bfloat16, device=str(device))
         pipeline.set_progress_bar_config(disable=True)
         with progress("sampling", len(files), done=len(files) - len(missing)) as update:
             for done, path in enumerate(missing, start=len(files) - len(missing) + 1):
@@ -177,7 +181,7 @@ def sample_bank(recipe: PerceptualDecoderRecipe, prompts: list[str], weights: Te
                 config = pipeline.vae.config
                 latents = latents / config.scaling_factor + config.shift_factor
                 with atomic_path(path) as temporary:
-                    save_file({"latents": latents.half()}, temporary)
+                    save_file({"latents": latents.half().cpu()}, temporary)
                 update(done, "")
     return torch.cat([load_file(f)["latents"] for f in files]).float()
 

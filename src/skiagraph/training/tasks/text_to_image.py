@@ -95,9 +95,9 @@ def denoising_error(
 class TextToImageTask:
     """Noise or velocity prediction, plus a loss that makes the words of localised phrases point to their region."""
 
-    def __init__(self, recipe: TextToImageRecipe, cache: Path) -> None:
-        self.recipe = recipe
-        self.autoencoder = load_component(recipe.autoencoder).eval().requires_grad_(False)
+    def __init__(self, recipe: TextToImageRecipe, cache: Path, device: torch.device) -> None:
+        self.recipe, self.device = recipe, device
+        self.autoencoder = load_component(recipe.autoencoder).to(device).eval().requires_grad_(False)
         self.scheduler = training_scheduler(recipe.prediction_type)
         self.tokenizer, self.frozen_text, trained_text, text_dim = text_parts(recipe.text, caption_language())
         self.train, self.val, self.weights = self._views(cache)
@@ -110,7 +110,6 @@ class TextToImageTask:
         if recipe.start_from is not None:
             self._start_from(recipe.start_from)
         self.loss_weights = pixel_weights(self.autoencoder, recipe.gain_power)
-        self.device = torch.device("cpu")
 
     def to(self, device: torch.device) -> None:
         self.device = device
@@ -225,7 +224,7 @@ class TextToImageTask:
 
     def _views(self, cache: Path) -> tuple[Views, Views, Tensor]:
         data, recipe = self.recipe.data, self.recipe
-        find = lung_finder(recipe.captions.segmenter)
+        find = lung_finder(recipe.captions.segmenter, self.device)
         train, val = records_of(data, "train"), records_of(data, "val")
 
         def views(name: str, records: list[Record], seed: int, cohorts: Cohorts | None = None) -> Views:
@@ -244,7 +243,7 @@ class TextToImageTask:
     def _views_identity(self, records: list[Record], seed: int) -> str:
         """What cached views depend on: images, lungs and, unless encoding is done anew, the autoencoder."""
         data, segmenter = self.recipe.data, self.recipe.captions.segmenter
-        parts: list[Any] = [[r.key for r in records], data.image_size, data.fit, segmenter]
+        parts: list[Any] = [[(r.key, r.path.stat().st_size) for r in records], data.image_size, data.fit, segmenter]
         if segmenter not in (None, THRESHOLDS):
             parts.append(weight_hashes(model_folder(segmenter)))
         if not isinstance(self.autoencoder, SmallAutoencoderKL):
