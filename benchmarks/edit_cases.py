@@ -12,7 +12,7 @@ import numpy as np
 from skiagraph.data.captions import record_prompt
 from skiagraph.data.datasets import Record, load_records
 from skiagraph.data.images import read_radiograph, square
-from skiagraph.data.roi import roi_of
+from skiagraph.data.roi import roi_of_all
 from skiagraph.engine.edit import MARGIN, find_regions, read_wish
 from skiagraph.errors import DataError
 
@@ -91,7 +91,7 @@ def prepare(case: Case, side: int) -> Prepared | None:
         wish.target,
         wish.source,
         wish.words,
-        roi_of(wish.findings[0], regions, MARGIN),
+        roi_of_all(wish.findings, regions, MARGIN),
         regions["lungs"] | regions["heart"],
     )
 
@@ -111,11 +111,4 @@ def _removals(records: list[Record], dataset: str) -> list[Case]:
         for r in records
         if r.dataset == dataset and set(wanted) & r.labels
     ]
-    return [Case(r, finding, False, "Normal chest.", _only(r, finding)) for r, finding in found]
-
-
-def _only(record: Record, finding: str) -> str:
-    """The record's prompt with the finding first: the region is that of the first."""
-    name = finding if finding != "effusion" else "pleural effusion"
-    others = [phrase for phrase in record_prompt(record).split(". ") if phrase != name]
-    return ". ".join([name, *others])
+    return [Case(r, finding, False, "Normal chest.", record_prompt(r)) for r, finding in found]

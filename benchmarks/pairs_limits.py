@@ -20,7 +20,7 @@ from torch import Tensor
 
 from held_out import REAL
 from machine import machine
-from pairs_table import LEARNING_RATES, SCORES, pixel_counts, segmenter_recipe, trained
+from pairs_table import LEARNING_RATES, dice_by_image, segmenter_recipe, trained
 from skiagraph.data.datasets import load_records, read_folder
 from skiagraph.engine.pairs import FOLDS
 from skiagraph.evaluation import bootstrap
@@ -42,7 +42,7 @@ def main() -> None:
     rows = []
     for name, masks in kinds.items():
         models = [trained((images, masks), segmenter_recipe(args, seed)) for seed in range(args.seeds)]
-        found = [SCORES["dice"](*pixel_counts(model, {"val": validation})["val"]) for model in models]
+        found = [dice_by_image(model, validation) for model in models]
         scores = np.mean(found, axis=0)
         row = {"masks": name, "dice": [float(scores.mean()), *bootstrap(np.mean, scores)]}
         rows.append(row | {"overlap": _overlap(masks, reference)})

@@ -3,7 +3,7 @@ import pytest
 
 from skiagraph.data.anatomy import regions_of
 from skiagraph.data.reports import parse_report
-from skiagraph.data.roi import region_names, roi_of
+from skiagraph.data.roi import region_names, roi_of, roi_of_all
 from skiagraph.errors import DataError
 
 
@@ -34,3 +34,12 @@ def test_the_union_of_regions_is_the_place():
         roi_of(finding, {"right lung": right})
     with pytest.raises(DataError, match="is empty"):
         roi_of(parse_report("Cardiomegaly.").findings[0], {"heart": np.zeros((60, 60), bool)})
+
+
+def test_the_place_of_several_findings_is_the_union_of_theirs():
+    right, left = np.zeros((2, 60, 60), bool)
+    right[10:50, 5:25] = left[10:50, 35:55] = True
+    regions = regions_of(right, left)
+    both = parse_report("Left pleural effusion. Cardiomegaly.").findings
+    expected = np.logical_or(*(roi_of(finding, regions, 0.05) for finding in both))
+    assert np.array_equal(roi_of_all(both, regions, 0.05), expected)

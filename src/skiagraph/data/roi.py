@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import ndimage
 
@@ -49,3 +51,8 @@ def roi_of(finding: Finding, regions: Regions, margin: float = 0.0) -> np.ndarra
     if not roi.any():
         raise DataError(f"the region of {finding.name} ({', '.join(names)}) is empty in this picture")
     return ndimage.distance_transform_edt(~roi) <= margin * max(roi.shape)
+
+
+def roi_of_all(findings: Sequence[Finding], regions: Regions, margin: float = 0.0) -> np.ndarray:
+    """Where any of the findings lies, bool (H, W): what an edit of all of them may change. Errors as `roi_of`."""
+    return np.logical_or.reduce([roi_of(finding, regions, margin) for finding in findings])

@@ -15,7 +15,7 @@ from skiagraph.data.captions import finding_phrase, report_prompt
 from skiagraph.data.images import SYNTHETIC_TEXT, Radiograph, read_radiograph, square, unsquare, write_png
 from skiagraph.data.masks import read_region, read_segments
 from skiagraph.data.reports import Finding, Report, parse_report
-from skiagraph.data.roi import roi_of
+from skiagraph.data.roi import roi_of_all
 from skiagraph.data.tables import read_table
 from skiagraph.devices import AUTO
 from skiagraph.engine.contact_sheet import SHEET_NAME, write_contact_sheet
@@ -153,7 +153,7 @@ class _Worker:
         side = self.pipeline.image_side
         small = square(radiograph.pixels, side, fit="pad")
         regions = _regions(config.organs, small, radiograph)
-        roi = _places(wish.findings, regions) if own is None else square(own.astype(np.float32), side) >= 0.5
+        roi = roi_of_all(wish.findings, regions, MARGIN) if own is None else square(own.astype(np.float32), side) >= 0.5
         full_roi = own if own is not None else unsquare(roi.astype(np.float32), radiograph.pixels.shape) >= 0.5
         frames = []
         for number in range(1, config.progression + 1):
@@ -228,11 +228,6 @@ def read_wish(to: str, source: str = "") -> Wish:
     words = list(come) if wanted else [target.split(". ")[0]]
     lateral = "lateral" in (wished.view, was.view)
     return Wish(target, report_prompt(was), [*come.values(), *go.values()], words, lateral)
-
-
-def _places(findings: list[Finding], regions: Regions) -> np.ndarray:
-    """Where any of the findings lies, bool (H, W)."""
-    return np.logical_or.reduce([roi_of(finding, regions, MARGIN) for finding in findings])
 
 
 def _regions(organs: str, small: np.ndarray, radiograph: Radiograph) -> Regions:

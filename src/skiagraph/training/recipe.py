@@ -121,6 +121,7 @@ class _MaskedRecipe(_Recipe):
     in_channels: Literal[1, 3] = 1
     take: dict[str, int] = Field({}, description="how many training images of a dataset; all where absent")
     mirror: bool = Field(False, description="flip training images either way; not where a class has a side")
+    augmentation: float = Field(1.0, ge=0, le=2, description="ranges of random moves and intensities, times this")
 
     @model_validator(mode="after")
     def _sides_stay(self) -> Self:
