@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from transformers import CLIPVisionModelWithProjection
 
 from edit_cases import DATASETS, Case, Prepared
+from probes import reporting_judges
 from skiagraph.data.datasets import load_records
 from skiagraph.data.images import read_radiograph, square
 from skiagraph.evaluation import (
@@ -22,9 +23,8 @@ from skiagraph.evaluation import (
     nearest_neighbours,
     ssim,
 )
-from skiagraph.evaluation.features import EXTRACTOR as CLASSIFIER
-from skiagraph.evaluation.features import classify
 from skiagraph.evaluation.imagenet import EXTRACTOR, ImageNetExtractor
+from skiagraph.evaluation.judges import agreement
 from skiagraph.evaluation.result import mean_result
 from skiagraph.models.registry import load_component
 from skiagraph.pipelines.organs import SEGMENTER, find_lungs
@@ -38,34 +38,32 @@ CLIP_MEAN, CLIP_STD = (0.4815, 0.4578, 0.4082), (0.2686, 0.2613, 0.2758)
 class Judge:
     """Everything about the originals, computed once; called with edited pictures (n, H, W) of them."""
 
-    def __init__(self, known: list[tuple[Case, Prepared]], root: str | Path | None, side: int, encoder: str | None):
+    def __init__(
+        self, known: list[tuple[Case, Prepared]], root: str | Path | None, side: int, encoder: str | None, cache: Path
+    ):
         self.cases = [c for c, _ in known]
         self.before = np.stack([np.round(p.image * 255) / 255 for _, p in known]).astype(np.float32)
         self.roi = np.stack([p.roi for _, p in known])
         self.added = np.array([c.added for c in self.cases])
-        self.classifier, self.imagenet = load_component(CLASSIFIER), ImageNetExtractor()
+        self.judges, self.imagenet = reporting_judges(root, cache), ImageNetExtractor()
         self.segmenter = load_component(SEGMENTER).eval()
         self.encoder_name = Path(encoder).name if encoder else EXTRACTOR
         self.encode = _clip(encoder) if encoder else self.imagenet.features
-        self.scores = classify(self.classifier, self.before)[1]
+        self.scores = {judge.name: judge(self.before) for judge in self.judges}
         self.features = self.imagenet.features(self.before)
         self.encoded, self.lungs = self.encode(self.before), self._lungs(self.before)
         self.others = self.imagenet.features(_others(self.cases, root, side))
 
     def __call__(self, after: np.ndarray) -> dict[str, MetricResult]:
         """Metrics by column."""
-        features, scores = self.imagenet.features(after), classify(self.classifier, after)[1]
-        now, was = (np.array([s[c.finding][i] for i, c in enumerate(self.cases)]) for s in (scores, self.scores))
+        features = self.imagenet.features(after)
         moved = np.abs(after - self.before)
         inside, total = (moved * self.roi).sum(axis=(1, 2)), moved.sum(axis=(1, 2))
         outside = (moved * ~self.roi).max(axis=(1, 2))
         own = nearest_neighbours(features, np.concatenate([self.features, self.others]))[1] == np.arange(len(after))
         clip = np.sum(_unit(self.encode(after)) * _unit(self.encoded), axis=1)
         found = {
-            "Conf": _mean("Conf", np.where(self.added, now, 1 - now), "higher"),
-            "Conf, findings added": _mean("Conf, added", now[self.added], "higher"),
-            "rises, added": _mean("rises, added", (now > was)[self.added], "higher"),
-            "falls, taken away": _mean("falls, removed", (now < was)[~self.added], "higher"),
+            **self._confidences(after),
             f"CLIP-I [{self.encoder_name}]": _mean("CLIP-I", clip, "higher"),
             "SSIM": ssim(self.before, after, data_range=1.0),
             f"perceptual distance [{EXTRACTOR}]": _mean(
@@ -79,6 +77,25 @@ class Judge:
             f"Frechet distance [{EXTRACTOR}]": frechet_distance(self.others, features, extractor=EXTRACTOR),
         }
         return {name: result for name, result in found.items() if result is not None}
+
+    def _confidences(self, after: np.ndarray) -> dict[str, MetricResult | None]:
+        """What each judge says of the findings, and how far the judges agree on how it changed."""
+        found: dict[str, MetricResult | None] = {}
+        changes = {}
+        for judge in self.judges:
+            now, was = (
+                np.array([s[c.finding][i] for i, c in enumerate(self.cases)])
+                for s in (judge(after), self.scores[judge.name])
+            )
+            whose = f"[{judge.name}]"
+            found[f"Conf {whose}"] = _mean("Conf", np.where(self.added, now, 1 - now), "higher")
+            found[f"Conf, added {whose}"] = _mean("Conf, added", now[self.added], "higher")
+            found[f"Conf, taken away {whose}"] = _mean("Conf, removed", 1 - now[~self.added], "higher")
+            found[f"rises, added {whose}"] = _mean("rises, added", (now > was)[self.added], "higher")
+            found[f"falls, taken away {whose}"] = _mean("falls, removed", (now < was)[~self.added], "higher")
+            changes[judge.name] = now - was
+        first, second = ({"change": change} for change in changes.values())
+        return found | {"agreement of judges": agreement(first, second)["change"]}
 
     def _lungs(self, images: np.ndarray) -> np.ndarray:
         return (

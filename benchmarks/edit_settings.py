@@ -4,7 +4,7 @@
     python benchmarks/edit_settings.py --data DIR -o out/edit-settings --try strength=0.8 guidance=7.5 start=noise
 
 Each `--try` is one row: the defaults with these values. Edits are kept in `-o`, so that a row is made once; a sheet of
-pictures stands beside each. The classifier that judges is never used for guidance, and test patients never for this.
+pictures stands beside each. The judge is a probe that reports nothing elsewhere, and test patients are never used.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from rich.progress import track
 
 from edit_cases import Case, Prepared, prepared
 from machine import machine
+from probes import TUNING, probe
 from skiagraph.data.images import SYNTHETIC_TEXT, write_png
 from skiagraph.engine.contact_sheet import write_contact_sheet
 from skiagraph.engine.manifest import config_hash
 from skiagraph.evaluation import bootstrap, ssim
-from skiagraph.evaluation.features import EXTRACTOR, classify
+from skiagraph.evaluation.judges import Judge
 from skiagraph.files import write_json
-from skiagraph.models.registry import DEFAULT_MODEL, load_component
+from skiagraph.models.registry import DEFAULT_MODEL
 from skiagraph.pipelines.counterfactual import EditSettings, edit_image
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 
@@ -38,17 +39,17 @@ def main() -> None:
     """Edit with every setting, print a row each, write results.json."""
     args = _arguments()
     pipeline = TextToImagePipeline.load(args.model, dtype=getattr(torch, args.dtype))
-    classifier = load_component(EXTRACTOR)
+    judge = probe(TUNING, args.data, args.output)
     known = prepared("val", args.n, args.data, pipeline.image_side)
     rows = []
     for changes in args.tries or [[]]:
-        row = _row(pipeline, classifier, known, changes, args.output)
+        row = _row(pipeline, judge, known, changes, args.output)
         rows.append(row)
         print(" ".join(f"{k}={v:.3f}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()), flush=True)
         write_json(args.output / "results.json", {"n": len(known), "machine": machine(), "rows": rows})
 
 
-def _row(pipeline: TextToImagePipeline, classifier, known: list, changes: list[str], output: Path) -> dict:
+def _row(pipeline: TextToImagePipeline, judge: Judge, known: list, changes: list[str], output: Path) -> dict:
     settings = replace(EditSettings(), **dict(_parsed(c) for c in changes))
     name = ",".join(changes) or "defaults"
     folder = output / f"{name}-{config_hash(asdict(settings))[:6]}"  # the defaults themselves may change
@@ -62,13 +63,13 @@ def _row(pipeline: TextToImagePipeline, classifier, known: list, changes: list[s
     seconds = (time.perf_counter() - began) / max(1, made)
     after = np.stack([np.asarray(Image.open(folder / c.name), np.float32) / 255 for c, _ in known])
     _sheet(folder / "sheet.png", known, after)
-    return {"row": name, "seconds": seconds, "moved": float(np.mean(moved or [0]))} | _scores(classifier, known, after)
+    return {"row": name, "seconds": seconds, "moved": float(np.mean(moved or [0]))} | _scores(judge, known, after)
 
 
-def _scores(classifier, known: list[tuple[Case, Prepared]], after: np.ndarray) -> dict:
+def _scores(judge: Judge, known: list[tuple[Case, Prepared]], after: np.ndarray) -> dict:
     """Towards: change of the target finding's probability in the wanted direction, with its interval."""
     before = np.stack([p.image for _, p in known])
-    was, now = (classify(classifier, x)[1] for x in (before, after))
+    was, now = judge(before), judge(after)
     sign = np.array([1 if c.added else -1 for c, _ in known])
     towards = sign * np.array([now[c.finding][i] - was[c.finding][i] for i, (c, _) in enumerate(known)])
     inside = [np.abs(a - p.image)[p.roi].mean() for a, (_, p) in zip(after, known, strict=True)]

@@ -4,8 +4,8 @@
 
 Test patients' radiographs get a finding they do not show, or lose one they show (`edit_cases.py`). Every edit is kept
 in `-o`, so the same command goes on where it stopped. `--folder` adds a row of pictures made elsewhere, under the same
-file names (`cases.json` lists them with prompts); `--instruction` one of an InstructPix2Pix-type model. The classifier
-that gives Conf never guides an edit; defaults were chosen by it on other patients.
+file names (`cases.json` lists them with prompts); `--instruction` one of an InstructPix2Pix-type model. The judges
+that give Conf never guide an edit; defaults were chosen by another on other patients.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from machine import machine
 from skiagraph.data.images import SYNTHETIC_TEXT, write_png
 from skiagraph.engine.manifest import open_manifest, save_manifest
 from skiagraph.evaluation import MetricResult
-from skiagraph.evaluation.result import mean_result
+from skiagraph.evaluation.features import EXTRACTOR as CLASSIFIER
+from skiagraph.evaluation.statistics import paired_difference
 from skiagraph.files import atomic_path, weight_hashes, write_json
 from skiagraph.models.registry import DEFAULT_MODEL, model_folder
 from skiagraph.pipelines.baselines import (
@@ -65,12 +66,12 @@ def main() -> None:
     known = prepared("test", args.n, args.data, pipeline.image_side)
     listed = [{"file": c.name, "image": c.record.key, "to": p.target, "from": p.source} for c, p in known]
     write_json(args.output / "cases.json", listed)
-    judge = Judge(known, args.data, pipeline.image_side, args.encoder)
+    judge = Judge(known, args.data, pipeline.image_side, args.encoder, args.output)
     rows = {"unedited": judge(np.stack([_eight_bit(p.image) for _, p in known]))}
     for name, editor in _editors(pipeline, args).items():
         pictures = _edited(name, editor, known, args.output)
         rows[name] = judge(pictures)
-        rows[name]["Conf over full's"] = _gain(rows[name], rows["full"])
+        rows[name] |= _gains(rows[name], rows["full"], known)
         _write(args.output, rows, [case for case, _ in known], args)
     print((args.output / "table.md").read_text())
 
@@ -113,10 +114,18 @@ def _edited(name: str, editor: Editor, known: list[tuple[Case, Prepared]], outpu
     return np.stack([np.asarray(Image.open(folder / c.name), np.float32) / 255 for c, _ in known])
 
 
-def _gain(row: dict[str, MetricResult], full: dict[str, MetricResult]) -> MetricResult:
-    """Paired difference of Conf."""
-    values, own = (np.array(r["Conf"].details["values"]) for r in (row, full))
-    return mean_result("Conf over full's", values - own, "higher", seed=0)
+def _gains(
+    row: dict[str, MetricResult], full: dict[str, MetricResult], known: list[tuple[Case, Prepared]]
+) -> dict[str, MetricResult]:
+    """Paired differences of every judge's Conf from the full method's, for additions and removals apart."""
+    added = np.array([case.added for case, _ in known])
+    patients = np.array([f"{case.record.dataset}/{case.record.patient}" for case, _ in known])
+    gains = {}
+    for name in [n for n in row if n.startswith("Conf, ")]:
+        chosen = added if name.startswith("Conf, added") else ~added
+        ours, own = (np.array(r[name].details["values"]) for r in (row, full))
+        gains[f"{name} over full's"] = paired_difference(name, ours, own, patients[chosen], "higher")
+    return gains
 
 
 def _eight_bit(image: np.ndarray) -> np.ndarray:
@@ -135,7 +144,8 @@ def _by_finding(result: MetricResult, listed: list[Case]) -> dict[str, list[floa
 def _write(
     output: Path, rows: dict[str, dict[str, MetricResult]], listed: list[Case], args: argparse.Namespace
 ) -> None:
-    by_finding = {row: _by_finding(results["Conf"], listed) for row, results in rows.items()}
+    conf = f"Conf [{CLASSIFIER}]"
+    by_finding = {row: _by_finding(results[conf], listed) for row, results in rows.items()}
     found = {row: {m: r.to_dict() | {"details": {}} for m, r in results.items()} for row, results in rows.items()}
     settings = {k: str(v) for k, v in vars(args).items()}
     write_json(

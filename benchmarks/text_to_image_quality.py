@@ -4,7 +4,7 @@
 
 Generates one image for each of n held-out patients' label rows (never seen in training), so that both sides have the
 same mix of findings, views and ages. Judges: EfficientNet-Lite0 and Lite2 of ImageNet, against which nothing here was
-trained; the shipped classifier; distances of patches by size, without a network; and a network trained for nothing but
+trained; the shipped classifier; for findings, a probe of Lite2 beside the classifier; distances of patches by size, without a network; and a network trained for nothing but
 to tell both sides apart. Floors are real images of other patients against the same held-out ones, at equal n with the
 same mix: training patients, except for the classifier, which was trained on those. Beside them stand held-out images
 through the faithful decoder and through the perceptual one.
@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 
 from machine import machine
+from probes import DATASETS, reporting_judges
 from skiagraph.data.captions import record_prompt
 from skiagraph.data.datasets import Record, load_records
 from skiagraph.data.images import read_radiograph, square
@@ -46,7 +47,6 @@ from skiagraph.pipelines.organs import find_lungs, regions_of_lungs
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 from skiagraph.training.tasks.classifier import TARGETS, targets_of
 
-DATASETS = ("kermany_pneumonia", "nih_chestxray14", "nih_chestxray14_more", "montgomery")
 SIDE = 256
 PLANTED = 100
 """Training images that are altered and planted as copies."""
@@ -82,8 +82,9 @@ def main() -> None:
     for name in ("generated", "floor"):
         groups = {"real_groups": _patients(holdout), "synthetic_groups": np.arange(len(sets[name]))}
         results[f"two-sample AUC, {name}"] = two_sample_test(real, sets[name], **groups, seed=args.seed)
-    results |= _intended(holdout, classify(classifier, synthetic)[1], "generated")
-    results |= _intended(holdout, classify(classifier, real)[1], "real")
+    for judge in reporting_judges(args.data, args.output):
+        results |= _intended(holdout, judge(synthetic), f"generated [{judge.name}]")
+        results |= _intended(holdout, judge(real), f"real [{judge.name}]")
     results |= _effusion_sides(args)
     results |= _copies(train, holdout, real, synthetic, pipeline, ImageNetExtractor())
     _report(results, args, len(holdout))
@@ -109,7 +110,7 @@ def _through_decoders(pixels: np.ndarray, pipeline: TextToImagePipeline) -> dict
 
 
 def _intended(records: list[Record], scores: dict[str, np.ndarray], whose: str) -> Results:
-    """AUROC of the classifier's score against the label asked for, where at least 10 images are on each side."""
+    """AUROC of a judge's score against the label asked for, where at least 10 images are on each side."""
     targets = np.array([targets_of(r) for r in records])
     found = {}
     for index, name in enumerate(TARGETS):
