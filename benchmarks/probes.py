@@ -1,4 +1,4 @@
-"""Judges of findings for benchmarks: the shipped classifier, and probes of ImageNet networks fitted to training data."""
+"""Judges of findings for benchmarks: the shipped classifier, and probes of ImageNet networks."""
 
 from __future__ import annotations
 
