@@ -19,7 +19,7 @@ def run(
 
     from skiagraph.engine.manifest import FILE_NAME, new_manifest, save_manifest
     from skiagraph.training.images import records_of
-    from skiagraph.training.loop import Interrupted, train
+    from skiagraph.training.loop import train
     from skiagraph.training.recipe import load_recipe
     from skiagraph.training.tasks import make_task
 
@@ -29,10 +29,6 @@ def run(
     if not (output / FILE_NAME).exists():
         save_manifest(output, manifest)
     task = make_task(loaded, output)
-    try:
-        model = train(loaded, task, output)
-    except Interrupted as stop:
-        typer.echo(f"skiagraph: {stop}", err=True)
-        raise typer.Exit(130) from stop
+    model = train(loaded, task, output)
     save_manifest(output, manifest)
     typer.echo(f"trained model in {model}")
