@@ -20,7 +20,8 @@ import torch
 from torch import Generator
 
 from machine import machine
-from skiagraph.attention.heatmaps import MIDDLE_LAYERS, capture_words, word_spans
+from skiagraph.attention.adapter import adapter_of
+from skiagraph.attention.heatmaps import capture_words, word_spans
 from skiagraph.data.captions import WORDINGS, record_prompt
 from skiagraph.data.datasets import Record, data_root, load_records
 from skiagraph.data.images import read_radiograph, square
@@ -85,7 +86,7 @@ def _heat(pipeline: TextToImagePipeline, image: np.ndarray, prompt: str, wording
     phrase = " ".join(wording.format(side="", zone="").split()).replace(" on the", "")
     spans = word_spans(pipeline.tokenizer, [prompt], [[phrase]], pipeline.config.prompt_length)
     text, latents = pipeline.encode_prompts([prompt]), pipeline.encode(image[None])
-    with capture_words(pipeline.denoiser, spans, MIDDLE_LAYERS) as maps:
+    with capture_words(pipeline.denoiser, spans, adapter_of(pipeline.denoiser).pointing) as maps:
         for step in TIMESTEPS:
             noise = torch.randn(latents.shape, generator=Generator().manual_seed(step))
             noisy = pipeline.scheduler.add_noise(latents, noise, torch.tensor([step]))

@@ -22,7 +22,8 @@ from rich.progress import track
 
 from grounding import cases
 from machine import machine
-from skiagraph.attention.heatmaps import MIDDLE_LAYERS, capture_words, word_spans
+from skiagraph.attention.adapter import adapter_of
+from skiagraph.attention.heatmaps import capture_words, word_spans
 from skiagraph.data.masks import LUNG_SIDES
 from skiagraph.data.threshold_lungs import threshold_lungs
 from skiagraph.engine.pairs import affinity_recipe
@@ -82,7 +83,7 @@ def _heats(pipeline: TextToImagePipeline, pictures: np.ndarray, prompts: list[st
         named = [prompts[i] for i in part]
         spans = word_spans(pipeline.tokenizer, named, [LUNG_SIDES] * len(part), pipeline.config.prompt_length)
         text = pipeline.encode_prompts(named)
-        with capture_words(pipeline.denoiser, spans, MIDDLE_LAYERS) as maps:
+        with capture_words(pipeline.denoiser, spans, adapter_of(pipeline.denoiser).pointing) as maps:
             for step in steps:
                 noisy = pipeline.scheduler.add_noise(latents[part], noise[part], torch.full((len(part),), step))
                 pipeline.denoiser(noisy, step, text.states, text.mask)

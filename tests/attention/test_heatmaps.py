@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tiny
-from skiagraph.attention.heatmaps import MIDDLE_LAYERS, capture_words, unit_maximum, word_attention, word_spans
+from skiagraph.attention.adapter import adapter_of
+from skiagraph.attention.heatmaps import capture_words, unit_maximum, word_attention, word_spans
 from skiagraph.errors import ModelError
 
 
@@ -92,7 +93,7 @@ def test_uvit_maps_equal_the_explicit_block_with_its_gradient():
     spans[:, 0, 1:3] = spans[0, 1, 4] = 1
     attn, seen = model.mid_block.attn, []
     handle = attn.register_forward_pre_hook(lambda _, inputs: seen.append(inputs))
-    with capture_words(model, spans, MIDDLE_LAYERS) as maps:
+    with capture_words(model, spans, adapter_of(model).pointing) as maps:
         model(latents, 5, text, mask)
     handle.remove()
     states, attention_mask, layout = seen[0]
@@ -100,7 +101,7 @@ def test_uvit_maps_equal_the_explicit_block_with_its_gradient():
     logits = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).masked_fill(~attention_mask, float("-inf"))
     block = logits.softmax(dim=-1).mean(dim=1)[:, layout.image_slice, layout.text_slice]
     explicit = torch.einsum("bpt,bwt->bwp", block, spans).unflatten(-1, (layout.height, layout.width))
-    found = maps.mean()[MIDDLE_LAYERS[0]]
+    found = maps.mean()[adapter_of(model).pointing[0]]
     torch.testing.assert_close(found, explicit, atol=1e-6, rtol=1e-5)
     assert not found[1, 1].any(), "a phrase without tokens"
     gradients = [

@@ -160,7 +160,7 @@ def test_info_counts_parameters_and_names_its_convention(monkeypatch, tmp_path):
 def test_ctrl_c_keeps_finished_images_and_the_same_command_goes_on(tmp_path, monkeypatch):
     command = ["generate", "--report", "Edema.", "-n", "40", "--batch-size", "1", "--steps", "4", "-o", tmp_path / "o"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "skiagraph.cli.main", *map(str, command)],
+        [sys.executable, "-m", "skiagraph", *map(str, command)],
         stderr=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job inherits it ignored
         text=True,

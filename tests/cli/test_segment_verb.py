@@ -52,7 +52,7 @@ def test_kill_9_loses_and_repeats_nothing(monkeypatch, tmp_path, pictures):
     for index in range(3, 400):
         (pictures / f"{index}.png").write_bytes((pictures / "0.png").read_bytes())
     command = ["segment", str(pictures), "-o", str(tmp_path / "o"), "--batch-size", "1"]
-    process = subprocess.Popen([sys.executable, "-m", "skiagraph.cli.main", *command], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, "-m", "skiagraph", *command], stdout=subprocess.DEVNULL)
     journal, deadline = tmp_path / "o/journal.jsonl", time.monotonic() + 120
     while (not journal.exists() or journal.read_bytes().count(b"\n") < 5) and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -7,7 +7,8 @@ from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
 
 import phantoms
 import tiny
-from skiagraph.attention.heatmaps import MIDDLE_LAYERS, capture_words, word_spans
+from skiagraph.attention.adapter import adapter_of
+from skiagraph.attention.heatmaps import capture_words, word_spans
 from skiagraph.attention.regulate import omega_map
 from skiagraph.errors import MaskError, ModelError
 from skiagraph.pipelines.counterfactual import EditSettings, edit_image
@@ -161,7 +162,7 @@ def test_eqs_7_and_8_are_means_over_tokens_of_amplified_attention(case):
     tokens = each_token(spans)
     assert tokens.sum() == (spans > 0).sum() > 1
     latents, step, eta = pipeline.encode(image[None]), torch.tensor(50), 3.0
-    with capture_words(pipeline.denoiser, tokens, MIDDLE_LAYERS) as captured, torch.no_grad():
+    with capture_words(pipeline.denoiser, tokens, adapter_of(pipeline.denoiser).pointing) as captured, torch.no_grad():
         pipeline.predict_guided(latents, step, text, 1.0)
     (maps,) = captured.mean().values()
     omega = omega_map(roi, tuple(maps.shape[-2:])).view(maps.shape[-2:])

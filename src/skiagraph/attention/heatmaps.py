@@ -7,24 +7,18 @@ carry gradient where it is switched on.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers.models.attention_processor import Attention
-from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from skiagraph.attention.adapter import Heard, adapter_of, replaced
 from skiagraph.errors import ModelError
 from skiagraph.models.blocked_attention import blocked_attention, trained_on_cpu
-from skiagraph.models.uvit import JointAttention, JointAttnProcessor, TokenLayout, UViT2DModel
 from skiagraph.models.words import token_span
-
-MIDDLE_LAYERS = ("mid_block.attn.processor",)
-"""A U-ViT's middle block, where words point: image tokens have taken up the text there and are still spatial."""
 
 
 def word_spans(
@@ -143,31 +137,37 @@ def capture_words(
     Args:
         model: a `UViT2DModel`, or a diffusers U-Net with cross-attention (`attn2`).
         spans: from `word_spans`, (batch, words, tokens).
-        layers: names of attention processors to read, or their beginnings; all that see text where None.
+        layers: names of attention processors to read, or their beginnings; all that see text where None. The adapter's
+            `pointing` are those whose words point best.
         timesteps: read only forward passes at noise levels between these two; all where None.
 
     Raises:
         ModelError: a model without attention to text, unknown layers, or a batch of another size.
     """
-    maps = WordMaps(spans)
-    before = dict(model.attn_processors) if hasattr(model, "attn_processors") else {}
-    seeing = [n for n in before if isinstance(model, UViT2DModel) or n.endswith("attn2.processor")]
-    if not seeing:
-        raise ModelError(
-            f"{type(model).__name__} has no attention to text; a U-ViT or a U-Net with cross-attention has"
-        )
+    maps, adapter = WordMaps(spans), adapter_of(model)
+    seeing = adapter.seeing()
     chosen = [n for n in seeing if layers is None or any(n.startswith(layer) for layer in layers)]
     if not chosen or (layers is not None and not all(any(n.startswith(p) for n in seeing) for p in layers)):
         raise ModelError(f"no such attention layers: {list(layers or ())}; the model has {seeing}")
-    sizes = nullcontext({}) if isinstance(model, UViT2DModel) else feature_sizes(model)
-    reader = _JointReader if isinstance(model, UViT2DModel) else _CrossReader
-    with sizes as known, _listening(model, maps, timesteps):
-        readers = {n: reader(before[n], n, maps, known) for n in chosen}
-        model.set_attn_processor({**before, **readers})
-        try:
-            yield maps
-        finally:
-            model.set_attn_processor(before)
+
+    def hear(name: str, heard: Heard) -> None:
+        rows = conditional_rows(len(heard.query), len(maps.spans))
+        among_keys = _placed(maps.spans.to(heard.key.device), heard)
+        mask = None if heard.mask is None else heard.mask[rows]
+        found = word_attention(heard.query[rows], heard.key[rows], among_keys, mask)
+        maps.add(name, found.unflatten(-1, heard.size))
+
+    readers = {n: adapter.reader(n, hear, lambda: maps.listening) for n in chosen}
+    with adapter.measured(), _listening(model, maps, timesteps), replaced(model, readers):
+        yield maps
+
+
+def _placed(spans: Tensor, heard: Heard) -> Tensor:
+    """Weights of tokens (batch, words, tokens) where these lie among a layer's keys, zeros elsewhere."""
+    placed = spans.new_zeros(*spans.shape[:2], heard.key.shape[2])
+    text = placed[..., heard.text]
+    text.copy_(spans[..., : text.shape[-1]])
+    return placed
 
 
 @contextmanager
@@ -194,112 +194,6 @@ def conditional_rows(rows: int, prompts: int) -> slice:
     if rows not in (prompts, 2 * prompts):
         raise ModelError(f"a batch of {rows} images for the words of {prompts} prompts; give words for every prompt")
     return slice(rows - prompts, rows)
-
-
-def project_cross(attn: Attention, hidden_states: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
-    """Queries and keys (batch, heads, tokens, d) of a diffusers attention layer, `source` (batch, tokens, dim)."""
-    key = attn.to_k(attn.norm_encoder_hidden_states(source) if attn.norm_cross else source)
-    return normed_heads(attn, attn.to_q(hidden_states), key)
-
-
-def normed_heads(attn: Attention, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
-    """Queries and keys as projected, (batch, tokens, heads * d), by head and normed as the layer does."""
-    query, key = (split_heads(attn, x) for x in (query, key))
-    return (query if attn.norm_q is None else attn.norm_q(query)), (key if attn.norm_k is None else attn.norm_k(key))
-
-
-def split_heads(attn: Attention, states: Tensor) -> Tensor:
-    """(batch, tokens, heads * d) as (batch, heads, tokens, d)."""
-    return states.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
-
-
-def head_mask(attn: Attention, mask: Tensor | None, rows: int, tokens: int) -> Tensor | None:
-    """A U-Net's additive mask in the shape of fused attention, (rows, heads, 1, tokens)."""
-    if mask is None:
-        return None
-    return attn.prepare_attention_mask(mask, tokens, rows).unflatten(0, (rows, attn.heads))
-
-
-def size_of_layer(known: dict[str, tuple[int, int]], name: str) -> tuple[int, int]:
-    """(h, w) that the attention layer `name` works at, from `feature_sizes`."""
-    return next(size for prefix, size in known.items() if name.startswith(prefix))
-
-
-class _JointReader:
-    """Lets a U-ViT layer's own processor attend, and reads the image-to-text block off the queries and keys it used."""
-
-    def __init__(self, inner: JointAttnProcessor, name: str, maps: WordMaps, known: dict) -> None:
-        self.inner, self.name, self.maps = inner, name, maps
-
-    def __call__(self, attn: JointAttention, states: Tensor, mask: Tensor | None, layout: TokenLayout) -> Tensor:
-        if not self.maps.listening:
-            return self.inner(attn, states, mask, layout)
-        rows = conditional_rows(len(states), len(self.maps.spans))
-        with _outputs_of(attn.to_q, attn.to_k) as heard:
-            attended = self.inner(attn, states, mask, layout)
-        query, key = (attn.split(heard[m][rows]) for m in (attn.to_q, attn.to_k))
-        spans = self.maps.spans.to(states.device)
-        everywhere = spans.new_zeros(*spans.shape[:2], key.shape[2])
-        everywhere[..., layout.text_slice] = spans[..., : layout.text]
-        found = word_attention(query[:, :, layout.image_slice], key, everywhere, None if mask is None else mask[rows])
-        self.maps.add(self.name, found.unflatten(-1, (layout.height, layout.width)))
-        return attended
-
-
-class _CrossReader:
-    """Lets a U-Net layer's own processor attend, and reads its cross-attention off the queries and keys it used."""
-
-    def __init__(self, inner: Any, name: str, maps: WordMaps, known: dict[str, tuple[int, int]]) -> None:
-        self.inner, self.name, self.maps, self.known = inner, name, maps, known
-
-    def __call__(
-        self, attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None, *args: Any, **kwargs: Any,
-    ) -> Tensor:  # fmt: skip
-        if not self.maps.listening:
-            return self.inner(attn, hidden_states, encoder_hidden_states, attention_mask, *args, **kwargs)
-        rows = conditional_rows(len(hidden_states), len(self.maps.spans))
-        with _outputs_of(attn.to_q, attn.to_k) as heard:
-            attended = self.inner(attn, hidden_states, encoder_hidden_states, attention_mask, *args, **kwargs)
-        if len(heard) < 2:
-            raise ModelError(f"{self.name} projects queries and keys its own way; unfuse its projections first")
-        query, key = normed_heads(attn, *(heard[m][rows] for m in (attn.to_q, attn.to_k)))
-        mask = head_mask(attn, attention_mask, len(hidden_states), key.shape[2])
-        found = word_attention(query, key, self.maps.spans.to(query.device), None if mask is None else mask[rows])
-        self.maps.add(self.name, found.unflatten(-1, size_of_layer(self.known, self.name)))
-        return attended
-
-
-@contextmanager
-def _outputs_of(*modules: nn.Module) -> Iterator[dict[nn.Module, Tensor]]:
-    """What each of the modules gives during the block."""
-    heard: dict[nn.Module, Tensor] = {}
-    handles = [m.register_forward_hook(lambda m, _, output: heard.__setitem__(m, output)) for m in modules]
-    try:
-        yield heard
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@contextmanager
-def feature_sizes(model: nn.Module) -> Iterator[dict[str, tuple[int, int]]]:
-    """(h, w) of what each spatial transformer of a U-Net is working on, by the name of its layers."""
-    sizes: dict[str, tuple[int, int]] = {}
-    handles = []
-    for name, module in model.named_modules():
-        if isinstance(module, Transformer2DModel):
-
-            def note(_: nn.Module, inputs: tuple, kwargs: dict, name: str = f"{name}.") -> None:
-                states = inputs[0] if inputs else kwargs["hidden_states"]
-                sizes[name] = tuple(states.shape[-2:])
-
-            handles.append(module.register_forward_pre_hook(note, with_kwargs=True))
-    try:
-        yield sizes
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:

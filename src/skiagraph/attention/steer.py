@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
-from skiagraph.attention.heatmaps import (
-    conditional_rows,
-    feature_sizes,
-    head_mask,
-    project_cross,
-    size_of_layer,
-    split_heads,
-)
+from skiagraph.attention.adapter import adapter_of, replaced
+from skiagraph.attention.heatmaps import conditional_rows
 from skiagraph.attention.regulate import (
     amplification,
     gate_queries,
@@ -29,7 +22,6 @@ from skiagraph.attention.regulate import (
     soft_gate,
 )
 from skiagraph.errors import ModelError
-from skiagraph.models.uvit import JointAttention, TokenLayout, UViT2DModel
 
 GATES = ("keys", "queries", "both")
 """What Eq. 5's gate is on: pixels that are looked at, pixels that look, or both."""
@@ -83,24 +75,10 @@ def regulated(model: nn.Module, regulation: Regulation) -> Iterator[Regulation]:
     """
     if regulation.gate not in GATES:
         raise ModelError(f"gate {regulation.gate!r} must be one of {', '.join(GATES)}")
-    joint = isinstance(model, UViT2DModel)
-    before = dict(model.attn_processors) if hasattr(model, "attn_processors") else {}
-    if not joint and not any(n.endswith("attn2.processor") for n in before):
-        raise ModelError(
-            f"{type(model).__name__} has no attention to text to steer; a U-ViT or a conditional U-Net has"
-        )
-    steerer = _Steerer(regulation)
-    with nullcontext({}) if joint else feature_sizes(model) as sizes:
-        if joint:
-            processors = dict.fromkeys(before, _RegulatedJointAttnProcessor(steerer))
-        else:
-            steered = [n for n in before if n.endswith(("attn1.processor", "attn2.processor"))]
-            processors = {n: _RegulatedAttnProcessor(steerer, n, sizes) for n in steered}
-        model.set_attn_processor({**before, **processors})
-        try:
-            yield regulation
-        finally:
-            model.set_attn_processor(before)
+    adapter, steerer = adapter_of(model), _Steerer(regulation)
+    processors = {name: adapter.steerer(name, steerer) for name in adapter.steerable()}
+    with adapter.measured(), replaced(model, processors):
+        yield regulation
 
 
 class _Steerer:
@@ -114,10 +92,7 @@ class _Steerer:
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, size: tuple[int, int],
         pixels: slice | None, text: slice | None,
     ) -> Tensor:  # fmt: skip
-        """Attention of pixels (rows, heads, pixels, d), regulated in the halves of the batch that it is for.
-
-        `pixels` and `text` say where among the keys these lie, None for not at all; `size` is (h, w) of the pixels.
-        """
+        """Regulated in the halves of the batch that it is for; see `skiagraph.attention.adapter.Steer`."""
         rows = conditional_rows(len(query), len(self.regulation.pathology))
 
         def half(chosen: slice, steer: Callable[..., Tensor]) -> Tensor:
@@ -174,50 +149,6 @@ class _Steerer:
         return self.maps[size]
 
 
-class _RegulatedJointAttnProcessor:
-    """A U-ViT's joint attention, in which pixels and words are keys of one softmax."""
-
-    def __init__(self, steer: _Steerer) -> None:
-        self.steer = steer
-
-    def __call__(self, attn: JointAttention, states: Tensor, mask: Tensor | None, layout: TokenLayout) -> Tensor:
-        q, k, v = attn.project(states)
-        first = layout.image_slice.start
-        words = F.scaled_dot_product_attention(q[:, :, :first], k, v, attn_mask=mask)
-        pixels = self.steer(
-            q[:, :, first:], k, v, _additive(mask, states.dtype), (layout.height, layout.width), layout.image_slice,
-            layout.text_slice,
-        )  # fmt: skip
-        return attn.merge(torch.cat([words, pixels], dim=2))
-
-
-class _RegulatedAttnProcessor:
-    """A U-Net transformer's self-attention (keys are pixels) or cross-attention (keys are words)."""
-
-    def __init__(self, steer: _Steerer, name: str, sizes: dict[str, tuple[int, int]]) -> None:
-        self.steer, self.name, self.sizes = steer, name, sizes
-
-    def __call__(
-        self, attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None, temb: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
-        everything = slice(None)
-        pixels, text = (everything, None) if encoder_hidden_states is None else (None, everything)
-        source = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        q, k = project_cross(attn, hidden_states, source)
-        v = split_heads(attn, attn.to_v(source))
-        mask = head_mask(attn, attention_mask, len(source), source.shape[1])
-        size = size_of_layer(self.sizes, self.name)
-        out = self.steer(q, k, v, mask, size, pixels, text)
-        return attn.to_out[1](attn.to_out[0](out.transpose(1, 2).flatten(2)))
-
-
 def _fitted(marked: Tensor, keys: Tensor) -> Tensor:
     """Marks of text tokens, as many as there are keys."""
     return marked[:, : keys.shape[2]].to(keys)
-
-
-def _additive(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    if mask is None:
-        return None
-    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, float("-inf"))

@@ -1,4 +1,7 @@
-"""The command line: one verb a file, one line per error, exit code 2 for bad input and 130 for Ctrl-C."""
+"""The command line: one verb a file, one line per error and exit code 2 for bad input.
+
+Verbs import what they need when they run, so that help, completion and typos answer at once.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,11 @@ import errno
 import functools
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from skiagraph import __version__
 from skiagraph.cli import augment, edit, generate, info, pairs, segment, train
 from skiagraph.errors import SkiagraphError
 
@@ -19,12 +23,22 @@ UNWRITABLE = (
 )  # fmt: skip
 """What the system says of a disk that is full or a place one may not write to."""
 
-app = typer.Typer(
-    name="skiagraph",
-    help="Chest X-rays nobody has: generate, train, measure. Synthetic images, not for clinical use.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+app = typer.Typer(name="skiagraph", no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"skiagraph {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Chest X-rays nobody has: generate, train, measure. Synthetic images, not for clinical use."""
 
 
 def _reported(verb: Callable[..., None]) -> Callable[..., None]:
@@ -36,8 +50,6 @@ def _reported(verb: Callable[..., None]) -> Callable[..., None]:
             verb(*args, **kwargs)
         except SkiagraphError as error:
             _end(str(error), 2)
-        except KeyboardInterrupt:
-            _end("stopped; what was finished is kept, the same command continues", 130)
         except OSError as error:
             if error.errno not in UNWRITABLE:
                 raise
@@ -57,14 +69,10 @@ app.command("info")(_reported(info.run))
 
 
 def main() -> None:
-    """Entry point."""
+    """Run the verb that the program's arguments name; `skiagraph.__main__` is the entry point."""
     app()
 
 
 def _end(line: str, code: int) -> None:
     print(f"skiagraph: {' '.join(line.split())}", file=sys.stderr)
     sys.exit(code)
-
-
-if __name__ == "__main__":
-    main()

@@ -18,12 +18,7 @@ def run(
 ) -> None:
     """Train what RECIPE describes into OUTPUT; run the same command again to continue after any stop."""
     from skiagraph.engine.train import train_recipe
-    from skiagraph.training.loop import Interrupted
     from skiagraph.training.recipe import load_recipe
 
-    try:
-        model = train_recipe(load_recipe(recipe), output, overwrite=overwrite, device=device)
-    except Interrupted as stop:
-        typer.echo(f"skiagraph: {stop}", err=True)
-        raise typer.Exit(130) from stop
+    model = train_recipe(load_recipe(recipe), output, overwrite=overwrite, device=device)
     typer.echo(f"trained model in {model}")

@@ -5,20 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
-
-import torch
-from diffusers import AutoencoderKL
-from diffusers.models.modeling_utils import ModelMixin
-from safetensors import SafetensorError, safe_open
+from typing import TYPE_CHECKING
 
 from skiagraph.errors import ModelError, one_line
-from skiagraph.models.autoencoder import SmallAutoencoderKL
-from skiagraph.models.finding_classifier import FindingClassifier
-from skiagraph.models.latent_segmenter import LatentSegmenter
-from skiagraph.models.segmenter import Segmenter
-from skiagraph.models.uvit import UViT2DModel
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers.models.modeling_utils import ModelMixin
 
 DEFAULT_MODEL = "cxr-256"
 """The text-to-image model that ships with the package."""
@@ -26,10 +22,15 @@ DEFAULT_MODEL = "cxr-256"
 DEFAULT_SEGMENTER = "lung-segmenter"
 """The segmenter that ships with the package."""
 
-COMPONENTS: dict[str, type[ModelMixin]] = {
-    cls.__name__: cls
-    for cls in (AutoencoderKL, FindingClassifier, LatentSegmenter, Segmenter, SmallAutoencoderKL, UViT2DModel)
+COMPONENTS = {
+    "AutoencoderKL": "diffusers",
+    "FindingClassifier": "skiagraph",
+    "LatentSegmenter": "skiagraph",
+    "Segmenter": "skiagraph",
+    "SmallAutoencoderKL": "skiagraph",
+    "UViT2DModel": "skiagraph",
 }
+"""Classes of networks that load by name, and the packages they are imported from when one is wanted."""
 
 
 def shipped_models() -> list[str]:
@@ -71,8 +72,8 @@ def check_weights(folder: Path) -> None:
             _check_whole(weights)
 
 
-def load_component(name_or_folder: str | Path, dtype: torch.dtype = torch.float32) -> ModelMixin:
-    """One network from a folder with a `config.json` that names its class (`COMPONENTS`).
+def load_component(name_or_folder: str | Path, dtype: torch.dtype | None = None) -> ModelMixin:
+    """One network, float32 unless `dtype` is given, from a folder whose `config.json` names a class of `COMPONENTS`.
 
     Raises:
         ModelError: as `model_folder`, or a class this package does not know.
@@ -81,8 +82,11 @@ def load_component(name_or_folder: str | Path, dtype: torch.dtype = torch.float3
     name = _json(folder / "config.json").get("_class_name")
     if name not in COMPONENTS:
         raise ModelError(f"{folder / 'config.json'} names class {name!r}; known: {', '.join(sorted(COMPONENTS))}")
+    import torch
+
+    cls, dtype = getattr(import_module(COMPONENTS[name]), name), dtype or torch.float32
     with loading(folder):
-        return COMPONENTS[name].from_pretrained(folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True)
+        return cls.from_pretrained(folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True)
 
 
 @contextmanager
@@ -106,6 +110,8 @@ def _json(path: Path) -> dict:
 
 
 def _check_whole(path: Path) -> None:
+    from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(path, framework="pt"):
             pass

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skiagraph.attention.heatmaps import MIDDLE_LAYERS, capture_words
+from skiagraph.attention.adapter import adapter_of
+from skiagraph.attention.heatmaps import capture_words
 from skiagraph.attention.regulate import corrected_latents, localisation_loss, localisation_score, omega_map
 from skiagraph.models.text import TextStates
-from skiagraph.models.uvit import UViT2DModel
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 
 
@@ -66,7 +66,7 @@ def _word_maps(
 ) -> list[Tensor]:
     """Maps (words, h, w) of the layers that point, with gradient; a U-ViT is run no further than the last of them."""
     denoiser = pipeline.denoiser
-    layers = MIDDLE_LAYERS if isinstance(denoiser, UViT2DModel) else None
+    layers = adapter_of(denoiser).pointing
 
     def stop(*_: object) -> None:
         raise _Read

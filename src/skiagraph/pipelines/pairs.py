@@ -10,9 +10,9 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import Generator
 
-from skiagraph.attention.heatmaps import MIDDLE_LAYERS, capture_words, word_spans
+from skiagraph.attention.adapter import adapter_of
+from skiagraph.attention.heatmaps import capture_words, word_spans
 from skiagraph.errors import ModelError
-from skiagraph.models.uvit import UViT2DModel
 from skiagraph.pipelines.text_to_image import TextToImagePipeline, with_words
 
 CLASS_WORDS: dict[str, tuple[str, ...]] = {
@@ -80,8 +80,7 @@ def sample_with_maps(
         denoiser, length = pipeline.unet, pipeline.tokenizer.model_max_length
         prompts = encoded = [with_words(p, named) for p in prompts]
     spans = word_spans(pipeline.tokenizer, encoded, [flat] * len(encoded), length)
-    if layers is None and isinstance(denoiser, UViT2DModel):
-        layers = MIDDLE_LAYERS
+    layers = adapter_of(denoiser).pointing if layers is None else layers
     levels = pipeline.scheduler.config.num_train_timesteps
     window = noise[0] * levels, noise[1] * levels
     with torch.no_grad(), capture_words(denoiser, spans, layers, timesteps=window) as maps:

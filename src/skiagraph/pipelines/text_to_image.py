@@ -19,6 +19,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Generator, Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from skiagraph.attention.adapter import adapter_of
 from skiagraph.data.captions import report_prompt
 from skiagraph.data.reports import parse_report
 from skiagraph.devices import usable_device
@@ -277,7 +278,7 @@ class TextToImagePipeline(DiffusionPipeline):
             model_input = torch.cat([model_input, beside], dim=1)
         model_input = model_input.to(self.denoiser.dtype).repeat(repeats, 1, 1, 1)
         # Stable Diffusion's U-Nets are trained without a mask of padded text.
-        mask = text.mask if isinstance(self.denoiser, UViT2DModel) else None
+        mask = text.mask if adapter_of(self.denoiser).takes_mask else None
         predicted = self.denoiser(model_input, timestep, text.states, encoder_attention_mask=mask).sample.float()
         if repeats == 1:
             return predicted

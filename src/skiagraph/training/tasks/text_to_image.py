@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
 from torch import Generator, Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from skiagraph.attention.adapter import adapter_of
 from skiagraph.attention.grounding import grounding_loss, pointing_game, threshold_iou
-from skiagraph.attention.heatmaps import MIDDLE_LAYERS, capture_words, unit_maximum
+from skiagraph.attention.heatmaps import capture_words, unit_maximum
 from skiagraph.data.anatomy import REGIONS
 from skiagraph.data.captions import Fact, Phrase, compose, facts_in_crop, facts_of, facts_unmeasured
 from skiagraph.data.datasets import Record
@@ -132,7 +133,7 @@ class TextToImageTask:
             denoising = self._denoising_loss(model, latents, timesteps, prompts, generator)
             return denoising, {"denoising": denoising}
         denoiser = getattr(model, "module", model).denoiser
-        with capture_words(denoiser, prompts.spans, MIDDLE_LAYERS) as captured:
+        with capture_words(denoiser, prompts.spans, adapter_of(denoiser).pointing) as captured:
             denoising = self._denoising_loss(model, latents, timesteps, prompts, generator)
         maps = torch.stack(list(captured.mean().values())).mean(dim=0)
         grounding = grounding_loss(maps, _match(regions, maps))
@@ -146,7 +147,7 @@ class TextToImageTask:
         rng = random.Random(0)
         captions = [compose(self.val_facts[i], rng, dropout=0.0) for i in chosen.tolist()]
         generator = Generator().manual_seed(0)
-        losses, scores = [], _GroundingScores()
+        losses, scores = [], _GroundingScores(adapter_of(model.denoiser).pointing)
         for number, part in enumerate(chosen.split(32)):
             prompts = self._prompts(captions[32 * number : 32 * number + len(part)])
             views = self.val.batch(part, torch.full_like(part, FULL), generator)
@@ -259,12 +260,13 @@ def _full_facts(records: list[Record], views: Views) -> list[list[Fact]]:
 class _GroundingScores:
     """Collects pointing-game accuracy and IoU per word and layer."""
 
-    def __init__(self) -> None:
+    def __init__(self, pointing: Sequence[str]) -> None:
+        self.pointing = pointing
         self.values: dict[str, list[Tensor]] = {}
 
     def add(self, by_layer: dict[str, Tensor], prompts: PromptBatch, regions: Tensor) -> None:
         maps = {name.split(".attn")[0]: m for name, m in by_layer.items()}
-        maps["middle"] = torch.stack([by_layer[name] for name in MIDDLE_LAYERS]).mean(dim=0)
+        maps["middle"] = torch.stack([by_layer[name] for name in self.pointing]).mean(dim=0)
         for layer, of_layer in maps.items():
             words = unit_maximum(of_layer)
             target = _match(regions, words)
