@@ -8,6 +8,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "AffinityNet": "skiagraph.models.affinity_net",
     "FindingClassifier": "skiagraph.models.finding_classifier",
     "LatentSegmenter": "skiagraph.models.latent_segmenter",
     "Segmenter": "skiagraph.models.segmenter",

@@ -218,6 +218,16 @@ def test_a_table_says_what_each_radiograph_is_to_show(picture, tiny_model, tmp_p
     assert rows[1]["source"].startswith("right pleural effusion")
 
 
+def test_every_finding_is_judged_before_and_after(picture, tiny_model, tmp_path):
+    wish = {"to": "Left effusion.", "source": "Cardiomegaly."}
+    frame = edit(config(picture, tiny_model, **wish), tmp_path / "o", listen=silent)["frames"][0]
+    by_name = {said["finding"]: said for said in frame["judged"]}
+    assert (by_name["effusion"]["wanted"], by_name["cardiomegaly"]["wanted"]) == (True, False)
+    for said in by_name.values():
+        change = said["after"] - said["before"]
+        assert said["towards"] == pytest.approx(change if said["wanted"] else -change, abs=2e-4)
+
+
 def test_an_edit_is_not_written_over_another(picture, tiny_model, tmp_path):
     first = edit(config(picture, tiny_model), tmp_path / "o", listen=silent)
     with pytest.raises(SkiagraphError, match="another run"):

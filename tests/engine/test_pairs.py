@@ -11,6 +11,7 @@ from scipy import ndimage
 import phantoms
 import skiagraph.engine.pairs as job
 from skiagraph.data.datasets import load_records
+from skiagraph.engine.job import Run
 from skiagraph.engine.pairs import PairsConfig, make_pairs
 from skiagraph.errors import ModelError, ReportError
 from skiagraph.pipelines.pairs import ImagesWithMaps
@@ -20,7 +21,7 @@ from skiagraph.progress import silent
 def config(model, **changes):
     values = {
         "prompts": ("Cardiomegaly.", "Large right pleural effusion."), "count": 16, "model": str(model), "steps": 2,
-        "affinity_steps": 60, "filter_steps": 2, "keep": 0.5, **changes,
+        "affinity_steps": 60, "filter_steps": 2, "keep": 0.5, "own_networks": True, **changes,
     }  # fmt: skip
     return PairsConfig(**values)
 
@@ -110,6 +111,31 @@ def test_several_classes_are_stored_as_labels(tiny_model, tmp_path, monkeypatch)
         assert set(np.unique(labels[:, :24])) == {0, 1}
         assert set(np.unique(labels[:, 40:])) == {0, 2}
         assert "agreement" not in row, "three pairs are too few to judge one another"
+
+
+@pytest.mark.parametrize("classes", [("lung",), ("right lung", "left lung")])
+def test_a_small_run_trains_nothing(whole, tiny_model, tmp_path, monkeypatch, classes):
+    monkeypatch.setattr(job, "sample_with_maps", drawn)
+    monkeypatch.setattr(job, "AFFINITY", whole[0] / "work/affinity/model")  # the shipped one has seen no phantoms
+    monkeypatch.setattr(job, "train", None)
+    rows = make_pairs(config(tiny_model, classes=classes, own_networks=None), tmp_path, listen=silent)["pairs"]
+    assert not (tmp_path / "work").exists()
+    judged = [row for row in rows if "agreement" in row]
+    assert len(judged) >= 12
+    assert sum(row["dropped"] is None for row in judged) == round(len(judged) / 2)
+
+
+def test_which_runs_train_their_own_networks(tiny_model, tmp_path):
+    def own(**changes):
+        return job._Stages(
+            config(tiny_model, **{"own_networks": None, **changes}), Run(tmp_path, {}, silent)
+        ).own_networks
+
+    assert not own(count=99)
+    assert own(count=100)
+    assert own(count=8, classes=("heart",))
+    assert own(count=8, own_networks=True)
+    assert not own(count=500, own_networks=False)
 
 
 def test_unknown_classes_and_empty_prompts_are_refused(tiny_model, tmp_path):

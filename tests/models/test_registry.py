@@ -23,6 +23,12 @@ def test_shipped_models_are_whole_and_small():
     assert size <= 40 * 2**20
 
 
+def test_no_place_of_the_machine_that_made_them_ships():
+    for name in shipped_models():
+        for path in model_folder(name).rglob("*.json"):
+            assert "_name_or_path" not in path.read_text(encoding="utf-8"), path
+
+
 def test_no_pickles_ship():
     for name in shipped_models():
         assert not [p for p in model_folder(name).rglob("*") if p.suffix in (".bin", ".pt", ".pth", ".pkl", ".ckpt")]

@@ -173,3 +173,10 @@ def test_images_are_encoded_to_the_latents_that_are_decoded(vae):
     pixels = torch.from_numpy(images[:1, None]).expand(-1, config.in_channels, -1, -1) * 2 - 1
     by_hand = pipeline.vae.encode(pixels).latent_dist.mode() - (config.get("shift_factor") or 0)
     torch.testing.assert_close(latents[:1], by_hand * config.scaling_factor)
+
+
+def test_a_saved_pipeline_does_not_say_where_its_parts_were(tiny_model, tmp_path):
+    TextToImagePipeline.load(tiny_model).save_pretrained(tmp_path / "m")
+    for path in (tmp_path / "m").rglob("*.json"):
+        assert str(tiny_model) not in path.read_text()
+    assert TextToImagePipeline.load(tmp_path / "m").image_side == TextToImagePipeline.load(tiny_model).image_side

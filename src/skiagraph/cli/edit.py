@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from skiagraph.cli.options import Device, Dtype, Model, Output, Overwrite
 from skiagraph.models.registry import DEFAULT_MODEL
+
+CLEAR = 0.1
+"""Change of a classifier's probability from which a finding is said to have come or gone."""
 
 
 def run(
@@ -29,7 +32,7 @@ def run(
     progression: Annotated[int, typer.Option(min=1, help="Pictures from little to full strength.")] = 1,
     steps: Annotated[int | None, typer.Option(min=1, max=1000, help="Denoising steps.")] = None,
     guidance: Annotated[float | None, typer.Option(min=0, help="Guidance scale; 1 switches it off.")] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the noise, where there is any.")] = 0,
     model: Model = DEFAULT_MODEL,
     dtype: Annotated[Dtype, typer.Option(help="Networks' precision.")] = Dtype.float32,
     device: Device = "auto",
@@ -54,6 +57,17 @@ def run(
     outside = max((frame["largest_change_outside"] for frame in frames), default=0.0)
     for row in failed:
         typer.echo(f"skiagraph: skipped: {row['error']}", err=True)
+    for row in edits:
+        for said in row["frames"][-1]["judged"]:
+            typer.echo(f"{row.get('folder', '')} {_verdict(said)}".strip())
     typer.echo(f"{len(frames)} edited picture(s) in {output}; largest change outside the region: {outside:g}")
     if failed:
         raise typer.Exit(1)
+
+
+def _verdict(said: dict[str, Any]) -> str:
+    """One line on whether a finding came or went, by the classifier's probabilities before and after."""
+    done = said["towards"] >= CLEAR
+    went = ("came" if said["wanted"] else "went") if done else ("did not come" if said["wanted"] else "did not go")
+    before, after = said["before"], said["after"]
+    return f"{said['finding']}: {went}; a classifier gives it {before:.2f} before and {after:.2f} after"

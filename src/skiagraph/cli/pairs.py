@@ -21,6 +21,14 @@ def run(
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 30,
     guidance: Annotated[float, typer.Option(min=0, help="Guidance scale; 1 switches it off.")] = 2.0,
     keep: Annotated[float, typer.Option(min=0.01, max=1, help="Share of pairs the filter keeps.")] = 0.3,
+    own_networks: Annotated[
+        bool | None,
+        typer.Option(
+            "--own-networks/--shipped-networks",
+            help="Train AffinityNet and filter on this run's images. [default: from 100 images on]",
+            show_default=False,
+        ),
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time; does not change them.")] = 8,
     dtype: Annotated[Dtype, typer.Option(help="Networks' precision.")] = Dtype.float32,
     device: Device = "auto",
@@ -32,7 +40,8 @@ def run(
 
     config = PairsConfig(
         prompts=read_reports(prompts), count=count, classes=tuple(classes or ["lung"]), model=model, seed=seed,
-        steps=steps, guidance=guidance, keep=keep, dtype=dtype.value, batch_size=batch_size, device=device,
+        steps=steps, guidance=guidance, keep=keep, own_networks=own_networks, dtype=dtype.value,
+        batch_size=batch_size, device=device,
     )  # fmt: skip
     rows = make_pairs(config, output, overwrite=overwrite)["pairs"]
     kept = sum(row["dropped"] is None for row in rows)

@@ -22,8 +22,9 @@ from skiagraph.engine.contact_sheet import SHEET_NAME, write_contact_sheet
 from skiagraph.engine.job import Done, open_run, plain
 from skiagraph.engine.segment import list_inputs
 from skiagraph.errors import DataError, ImageError, MaskError, ReportError
+from skiagraph.evaluation.features import EXTRACTOR, classify
 from skiagraph.files import sha256, weight_hashes
-from skiagraph.models.registry import DEFAULT_MODEL, model_folder
+from skiagraph.models.registry import DEFAULT_MODEL, load_component, model_folder
 from skiagraph.pipelines.counterfactual import Edit, EditSettings, edit_image
 from skiagraph.pipelines.organs import PROVIDERS, complete_regions
 from skiagraph.pipelines.paste import with_change
@@ -81,8 +82,8 @@ def edit(config: EditConfig, output: Path, *, overwrite: bool = False, listen: L
         listen: hears of progress.
 
     Returns:
-        The manifest, with the largest change outside the region (0 unless a file was given that covers everything); of
-        a folder or a table, with a list of `edits`.
+        The manifest, with the largest change outside the region (0 unless a file was given that covers everything), and
+        what the shipped classifier says of each finding before and after; of a folder or a table, a list of `edits`.
 
     Raises:
         ImageError: an image that cannot be read, or a lateral view.
@@ -133,6 +134,7 @@ class _Worker:
 
     def __init__(self, config: EditConfig, output: Path, *, strict: bool) -> None:
         self.config, self.output, self.strict = config, output, strict
+        self.classifier = load_component(EXTRACTOR)
         self.pipeline = TextToImagePipeline.load(config.model, dtype=getattr(torch, config.dtype), device=config.device)
 
     def __call__(self, cases: Sequence[_Case]) -> Iterator[Done]:
@@ -165,11 +167,23 @@ class _Worker:
             change = unsquare(result.change, radiograph.pixels.shape)
             feather = settings.feather * max(radiograph.pixels.shape) / side
             edited = with_change(radiograph.pixels, change, full_roi, feather)
-            frames.append(_Frame(edited, settings.strength, result))
+            frames.append(_Frame(edited, settings.strength, result, self._judged(small, result.image, wish)))
         rows, files = _write(self.output, case, radiograph.pixels, full_roi, frames)
         named = {"file": case.image, "folder": case.folder} if case.folder else {}
         row = {"image": sha256(radiograph.source), "target": wish.target, "source": wish.source, "frames": rows}
         return Done(named | row, files=files)
+
+    def _judged(self, before: np.ndarray, after: np.ndarray, wish: Wish) -> list[dict[str, Any]]:
+        """What the shipped classifier says, before and after, of each finding that was to come or to go."""
+        scores = classify(self.classifier, np.stack([before, after]))[1]
+        wanted = {f.name: True for f in wish.come} | {f.name: False for f in wish.go}
+        return [
+            {
+                "finding": name, "wanted": comes, "before": round(float(was), 4), "after": round(float(now), 4),
+                "towards": round(float(now - was) * (1 if comes else -1), 4),
+            }
+            for name, comes in wanted.items() if name in scores for was, now in [scores[name]]
+        ]  # fmt: skip
 
 
 def find_regions(image: np.ndarray, organs: str = "shipped") -> Regions:
@@ -189,7 +203,8 @@ class Wish:
 
     target: prompt of the picture wanted.
     source: prompt of the image as it is.
-    findings: those that come, then those that go; their places are edited.
+    come: findings that come.
+    go: findings that go.
     words: of the target, for what comes, or for health where everything goes. None where a finding goes and others
         stay, for then no word of the target speaks of the change.
     lateral: whether one of the reports speaks of a lateral view.
@@ -197,9 +212,15 @@ class Wish:
 
     target: str
     source: str
-    findings: list[Finding]
+    come: list[Finding]
+    go: list[Finding]
     words: list[str]
     lateral: bool = False
+
+    @property
+    def findings(self) -> list[Finding]:
+        """All whose places are edited: those that come, then those that go."""
+        return [*self.come, *self.go]
 
 
 def read_wish(to: str, source: str = "") -> Wish:
@@ -227,7 +248,7 @@ def read_wish(to: str, source: str = "") -> Wish:
     target = report_prompt(replace(wished, **kept))
     words = list(come) if wanted else [target.split(". ")[0]]
     lateral = "lateral" in (wished.view, was.view)
-    return Wish(target, report_prompt(was), [*come.values(), *go.values()], words, lateral)
+    return Wish(target, report_prompt(was), list(come.values()), list(go.values()), words, lateral)
 
 
 def _regions(organs: str, small: np.ndarray, radiograph: Radiograph) -> Regions:
@@ -247,6 +268,7 @@ class _Frame:
     picture: np.ndarray
     strength: float
     made: Edit
+    judged: list[dict[str, Any]]
 
 
 def _write(
@@ -267,7 +289,7 @@ def _write(
         rows.append(
             {
                 "file": str(after), "strength": round(frame.strength, 3), "localisation": frame.made.scores,
-                "latent_steps": frame.made.moved,
+                "latent_steps": frame.made.moved, "judged": frame.judged,
                 "largest_change_outside": float(np.abs(change)[~roi].max(initial=0.0)),
                 "mean_change_inside": float(np.abs(change)[roi].mean()), "sha256": sha256(output / after),
             }

@@ -38,7 +38,16 @@ from skiagraph.training.tasks.segmenter import SegmenterTask, label_maps
 
 FOLDS = 3
 FEWEST_TO_FILTER = 12
-"""Fewer pairs than this are all kept: a segmenter trained on two thirds of them could judge nothing."""
+"""Fewer pairs than this are all kept: the best share of them would be a few."""
+
+FEWEST_TO_TRAIN = 100
+"""Runs of fewer images take the shipped networks where these know their classes: training took most of their time."""
+
+AFFINITY, JUDGE = "affinity-net", "lung-segmenter"
+"""Shipped networks of small runs: the affinities, and the segmenter whose agreement the filter goes by."""
+
+KNOWN = {"lung": (1, 2), "right lung": (1,), "left lung": (2,)}
+"""Classes that the shipped networks know, and their values in the judge's label maps."""
 
 AREA = (0.02, 0.9)
 """Share of the picture that all classes together must cover."""
@@ -48,7 +57,9 @@ AREA = (0.02, 0.9)
 class PairsConfig:
     """What a pairs run does: `count` images of prompts drawn from `prompts`, with masks of `classes`.
 
-    `keep` is the share of pairs that survives the cross-validated filter (0.3 in DiffuMask).
+    `keep` is the share of pairs that survives the filter (0.3 in DiffuMask). The AffinityNet and the filter's
+    segmenters are trained on the run's own images, as published, in runs of `FEWEST_TO_TRAIN` images or more and of
+    classes that no shipped network knows; `own_networks` decides otherwise. The shipped segmenter has seen drawn masks.
     """
 
     prompts: tuple[str, ...]
@@ -61,6 +72,7 @@ class PairsConfig:
     keep: float = 0.3
     affinity_steps: int = 300
     filter_steps: int = 200
+    own_networks: bool | None = None
     dtype: str = "float32"
     batch_size: int = 8
     device: str = AUTO
@@ -93,8 +105,7 @@ def make_pairs(
         stages = _Stages(config, run)
         stages.sample()
         run.claim("work", "overlays", "metadata.csv", SHEET_NAME)
-        stages.label()
-        stages.refine(stages.learn_affinities())
+        stages.refine(stages.affinities())
         stages.filter()
         return stages.publish()
 
@@ -134,6 +145,20 @@ class _Stages:
         }
         sampled = self.run.each("sampling", items, _Sampler(config, self.output), batch_size=config.batch_size)
         self.rows = {name: kept.row for name, kept in sampled.kept.items()}
+
+    @property
+    def own_networks(self) -> bool:
+        """Whether this run trains its networks on its own images."""
+        if self.config.own_networks is not None:
+            return self.config.own_networks
+        return self.config.count >= FEWEST_TO_TRAIN or not set(self.config.classes) <= set(KNOWN)
+
+    def affinities(self) -> AffinityNet | None:
+        """The shipped AffinityNet, or this run's own; None where no pair is left."""
+        if not self.own_networks:
+            return load_component(AFFINITY).eval()
+        self.label()
+        return self.learn_affinities()
 
     def label(self) -> None:
         """Labels that affinities are learned from."""
@@ -207,8 +232,12 @@ class _Stages:
         return self.run.finish(pairs=list(self.rows.values()))
 
     def _agreement(self, rows: list[dict[str, Any]]) -> dict[str, float]:
-        """How well a segmenter trained on other pairs agrees with each, by name."""
+        """How well a segmenter that has not seen it, one trained on others or the judge, agrees with each pair."""
         images, labels = self._stack(rows), _tensor([self._labels(row) for row in rows])
+        if not self.own_networks:
+            found = _known_classes(label_maps(load_component(JUDGE).eval(), images), self.config.classes)
+            both = zip(rows, found, labels[:, 0].numpy(), strict=True)
+            return {row["name"]: float(agreement(predicted, drawn)) for row, predicted, drawn in both}
         scores: dict[str, float] = {}
         for number, (rest, part) in enumerate(folds(len(rows), FOLDS, self.config.seed)):
             model = self._segmenter(number, images[rest], labels[rest])
@@ -297,6 +326,14 @@ class _Sampler:
 
 def _map_file(name: str, cls: str) -> str:
     return f"maps/{name}-{cls.replace(' ', '-')}.png"
+
+
+def _known_classes(found: Tensor, classes: Sequence[str]) -> np.ndarray:
+    """The judge's label maps (n, H, W) in the numbers of a run's classes."""
+    labels = np.zeros(found.shape, np.uint8)
+    for number, name in enumerate(classes, start=1):
+        labels[np.isin(found.numpy(), KNOWN[name])] = number
+    return labels
 
 
 def _folder_row(row: dict[str, Any], index: int) -> dict[str, str]:

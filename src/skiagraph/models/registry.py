@@ -23,6 +23,7 @@ DEFAULT_SEGMENTER = "lung-segmenter"
 """The segmenter that ships with the package."""
 
 COMPONENTS = {
+    "AffinityNet": "skiagraph",
     "AutoencoderKL": "diffusers",
     "FindingClassifier": "skiagraph",
     "LatentSegmenter": "skiagraph",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from skiagraph.data.captions import report_prompt
 from skiagraph.data.reports import parse_report
 from skiagraph.devices import usable_device
 from skiagraph.errors import ModelError, ReportError
-from skiagraph.files import atomic_path
+from skiagraph.files import write_json
 from skiagraph.models.registry import DEFAULT_MODEL, loading, model_folder
 from skiagraph.models.text import TextStates, encode_text, load_text_model
 from skiagraph.models.uvit import UViT2DModel
@@ -107,16 +108,17 @@ class TextToImagePipeline(DiffusionPipeline):
             return pipeline.to(usable_device(device), dtype)
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
-        """Save as diffusers does, with the tokenizer's class under the name that every transformers release knows."""
+        """Save as diffusers does, but for two things in its JSON files.
+
+        The tokenizer's class has the name that every transformers release knows, and the folders that the parts were
+        loaded from are not named.
+        """
         super().save_pretrained(save_directory, **kwargs)
-        for path in (
-            Path(save_directory) / "model_index.json",
-            Path(save_directory) / "tokenizer/tokenizer_config.json",
-        ):
-            text = path.read_text(encoding="utf-8")
-            if "TokenizersBackend" in text:
-                with atomic_path(path) as temporary:
-                    temporary.write_text(text.replace("TokenizersBackend", "PreTrainedTokenizerFast"), encoding="utf-8")
+        folder = Path(save_directory)
+        for path in (*folder.glob("*.json"), *folder.glob("*/*config.json")):
+            text = path.read_text(encoding="utf-8").replace("TokenizersBackend", "PreTrainedTokenizerFast")
+            stored = {name: value for name, value in json.loads(text).items() if name != "_name_or_path"}
+            write_json(path, stored)
 
     @property
     def image_side(self) -> int:
