@@ -150,6 +150,7 @@ def test_finding_style_states_a_report_in_the_models_words():
         ({"prompt": ""}, ReportError, "empty report"),
         ({"prompt": []}, ReportError, "empty report"),
         ({"prompt": PROMPTS, "seeds": [1]}, ModelError, "1 seeds for 2 images"),
+        ({"prompt": PROMPTS, "seeds": [0, 2**64]}, ModelError, "seed 18446744073709551616 is out of range"),
         ({"prompt": PROMPTS, "negative_prompt": ["a", "b", "c"]}, ModelError, "3 negative prompts for 2 prompts"),
         ({"prompt": PROMPTS, "latents": torch.zeros(1, 4, 8, 8)}, ModelError, "latents are"),
     ],
@@ -173,3 +174,10 @@ def test_images_are_encoded_to_the_latents_that_are_decoded(vae):
     pixels = torch.from_numpy(images[:1, None]).expand(-1, config.in_channels, -1, -1) * 2 - 1
     by_hand = pipeline.vae.encode(pixels).latent_dist.mode() - (config.get("shift_factor") or 0)
     torch.testing.assert_close(latents[:1], by_hand * config.scaling_factor)
+
+
+def test_models_and_devices_that_do_not_fit_are_refused_on_loading(tiny_model):
+    with pytest.raises(ModelError, match="cannot make images from text"):
+        TextToImagePipeline.load("lung-segmenter")
+    with pytest.raises(ModelError, match="no device 'banana'"):
+        TextToImagePipeline.load(tiny_model, device="banana")

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
-from torch import Generator
 
 from skiagraph.attention.heatmaps import MIDDLE_LAYERS, capture_words, word_spans
 from skiagraph.errors import ModelError
+from skiagraph.models.devices import seeded
 from skiagraph.models.uvit import UViT2DModel
 from skiagraph.pipelines.text_to_image import TextToImagePipeline, with_words
 
@@ -67,7 +67,7 @@ def sample_with_maps(
     """
     words = [CLASS_WORDS.get(name, (name,)) for name in classes]
     named = list(dict.fromkeys(w for name in classes for w in CLASS_WORDS.get(name, ())))
-    generators = [Generator().manual_seed(int(seed)) for seed in seeds]
+    generators = [seeded(int(seed)) for seed in seeds]
     settings = {"num_inference_steps": steps, "guidance_scale": guidance, "generator": generators, "output_type": "np"}
     flat = [word for group in words for word in group]
     if isinstance(pipeline, TextToImagePipeline):

@@ -25,6 +25,7 @@ from torch import Generator, Tensor, nn
 
 from skiagraph.errors import RecipeError
 from skiagraph.files import atomic_path
+from skiagraph.models.registry import write_checksums
 from skiagraph.progress import progress
 from skiagraph.training.recipe import OptimConfig, Recipe
 
@@ -114,6 +115,7 @@ def train(recipe: Recipe, task: Task, output: str | Path, *, quiet: bool = False
             atomic_path(output / "model") as folder,
         ):
             task.export(averaged, folder)
+            write_checksums(folder)
     return output / "model"
 
 
