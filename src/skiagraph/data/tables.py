@@ -1,4 +1,4 @@
-"""CSV files that people write: whole, with the columns that are needed, and named by file and line where they are not."""
+"""CSV files that people write: with the columns that are needed, or an error that names file and line."""
 
 from __future__ import annotations
 

@@ -107,8 +107,8 @@ def require_kind(folder: Path, *kinds: str, purpose: str) -> str:
     index = folder / "model_index.json"
     kind = _json(index if index.is_file() else folder / "config.json").get("_class_name")
     if kind not in kinds:
-        use = f"; it is for {USES[kind]}" if kind in USES else ""
-        raise ModelError(f"model {folder} is a {kind}, which cannot {purpose}{use}; needed: {', '.join(sorted(kinds))}")
+        advice = f"it is for {USES[kind]}" if kind in USES else f"needed: {', '.join(sorted(kinds))}"
+        raise ModelError(f"model {folder} is a {kind}, which cannot {purpose}; {advice}")
     return kind
 
 

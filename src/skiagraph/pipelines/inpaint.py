@@ -20,6 +20,7 @@ from skiagraph.data.images import square, unsquare
 from skiagraph.errors import MaskError, ModelError
 from skiagraph.models.devices import seeded, usable_device
 from skiagraph.models.registry import DEFAULT_MODEL, loading, model_folder, require_kind
+from skiagraph.models.words import own_length
 from skiagraph.pipelines.ddim import sampler
 from skiagraph.pipelines.paste import coarse, with_change
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
@@ -70,7 +71,8 @@ def load_painter(
     """A painter from a shipped model's name or a local folder of the project's own or one of the `FOREIGN` layouts.
 
     Raises:
-        ModelError: no such model or device, one of another kind, or missing or damaged files; nothing is downloaded.
+        ModelError: no such model or device, one of another kind or whose tokenizer has no length, or missing or damaged
+            files; nothing is downloaded.
     """
     place, folder = usable_device(device), model_folder(name_or_folder)
     kind = require_kind(folder, TextToImagePipeline.__name__, *FOREIGN, purpose="paint inside masks")
@@ -82,6 +84,7 @@ def load_painter(
         pipeline = getattr(diffusers, kind).from_pretrained(
             folder, torch_dtype=dtype, local_files_only=True, use_safetensors=True, **unchecked
         )
+    own_length(pipeline.tokenizer)
     return DiffusersInpainting(pipeline.to(place))
 
 

@@ -13,6 +13,7 @@ from skiagraph.attention.heatmaps import MIDDLE_LAYERS, capture_words, word_span
 from skiagraph.errors import ModelError
 from skiagraph.models.devices import seeded
 from skiagraph.models.uvit import UViT2DModel
+from skiagraph.models.words import own_length
 from skiagraph.pipelines.text_to_image import TextToImagePipeline, with_words
 
 CLASS_WORDS: dict[str, tuple[str, ...]] = {
@@ -77,7 +78,7 @@ def sample_with_maps(
     else:
         if not (hasattr(pipeline, "unet") and hasattr(pipeline, "tokenizer")):
             raise ModelError(f"{type(pipeline).__name__} has no `unet` and `tokenizer`; it does not read text")
-        denoiser, length = pipeline.unet, pipeline.tokenizer.model_max_length
+        denoiser, length = pipeline.unet, own_length(pipeline.tokenizer)
         prompts = encoded = [with_words(p, named) for p in prompts]
     spans = word_spans(pipeline.tokenizer, encoded, [flat] * len(encoded), length)
     if layers is None and isinstance(denoiser, UViT2DModel):
