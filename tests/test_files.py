@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from skiagraph.errors import SkiagraphError
 from skiagraph.files import atomic_path, sha256, write_json
 
 
@@ -56,3 +57,9 @@ def test_a_folder_that_cannot_be_moved_in_leaves_the_old_one(tmp_path, monkeypat
 def test_sha256(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="the system has no /proc")
+def test_a_place_without_folders_is_named():
+    with pytest.raises(SkiagraphError, match="no folder can be made at /proc/nowhere"):
+        write_json("/proc/nowhere/a.json", {})

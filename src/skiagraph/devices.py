@@ -1,39 +1,53 @@
-"""Where networks run: the name a user gives, checked, or the best there is."""
+"""What a run asks of the machine: a device that is there, or the best there is, and noise from a seed."""
 
 from __future__ import annotations
 
 import torch
+from torch import Generator
 
-from skiagraph.errors import SkiagraphError
+from skiagraph.errors import ModelError
 
 AUTO = "auto"
 """An accelerator where there is one, else the CPU."""
+
+SEEDS = 2**63
+"""Seeds lie below it, from 0 on; a run numbers its images on from the first seed."""
 
 
 def usable_device(name: str) -> torch.device:
     """The torch device of a name such as "cpu", "cuda", "cuda:1" or "mps", or for "auto" the best that is there.
 
     Raises:
-        SkiagraphError: no such device in this machine, or none that torch knows.
+        ModelError: no such device here; the message lists those there are.
     """
     if name == AUTO:
         return torch.device(available_devices()[-1])
     try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise SkiagraphError(
-            f"no device {name!r} here; this machine and this torch {torch.__version__} have "
+        torch.zeros(1, device=name).cpu()
+    except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
+        raise ModelError(
+            f"no device {name!r} that PyTorch {torch.__version__} can use here; --device may be "
             f"{', '.join(available_devices())}"
         ) from error
-    return device
+    return torch.device(name)
 
 
 def available_devices() -> list[str]:
-    """Devices that torch can use here, the best last."""
+    """Kinds of device that torch can use here, the best last."""
     found = ["cpu"]
     if torch.backends.mps.is_available():
         found.append("mps")
     if torch.cuda.is_available():
         found.append("cuda")
     return found
+
+
+def seeded(seed: int) -> Generator:
+    """A generator on the CPU that starts from `seed`, in [0, `SEEDS`).
+
+    Raises:
+        ModelError: a seed out of this range.
+    """
+    if not 0 <= seed < SEEDS:
+        raise ModelError(f"seed {seed} is out of range; seeds lie from 0 to {SEEDS - 1}, those of later images too")
+    return Generator().manual_seed(seed)

@@ -12,15 +12,23 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from skiagraph.errors import SkiagraphError
+
 
 @contextmanager
 def atomic_path(target: str | Path) -> Iterator[Path]:
     """Yield a temporary sibling path (file or folder) that replaces `target` when the block succeeds.
 
     On any error, a full disk and Ctrl-C included, the temporary is removed and `target` is left as it was.
+
+    Raises:
+        SkiagraphError: a place where the system makes no folders, such as /proc.
     """
     target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError as error:
+        raise SkiagraphError(f"no folder can be made at {target.parent}; choose another --output") from error
     temporary = target.parent / f".{target.name}.{uuid4().hex[:8]}.tmp{target.suffix}"
     try:
         yield temporary

@@ -44,7 +44,10 @@ def test_a_folder_of_ones_own(root):
         (lambda rows: rows[0].update(labels="sniffles"), "found sniffles"),
         (lambda rows: rows[0].update(file="gone.png"), r"gone\.png is named in the index but missing"),
         (lambda rows: rows[8].update(patient="p0"), "patient 'p0' in two splits"),
-        (lambda rows: [row.pop("patient") for row in rows], "lacks the column"),
+        (lambda rows: [row.pop("patient") for row in rows], "no column 'patient'"),
+        (lambda rows: rows[0].update(age="45Y"), r"age '45Y' must be a number of years"),
+        (lambda rows: rows[0].update(age="-1"), r"age '-1' must be a number of years"),
+        (lambda rows: rows[0].update(age="nan"), r"age 'nan' must be a number of years"),
     ],
 )
 def test_faults_of_metadata_are_named(root, change, message):

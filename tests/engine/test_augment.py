@@ -14,7 +14,7 @@ import tiny
 from skiagraph.data.datasets import read_folder
 from skiagraph.engine.augment import AugmentConfig, Prompt, augment, read_prompts
 from skiagraph.engine.gate import GateConfig
-from skiagraph.errors import DataError, ModelError, ReportError, SkiagraphError
+from skiagraph.errors import DataError, ModelError, SkiagraphError
 from skiagraph.pipelines.inpaint import InpaintSettings, inpaint
 from skiagraph.pipelines.paste import with_change
 from skiagraph.progress import silent
@@ -147,7 +147,7 @@ def test_prompts_of_a_table(tmp_path):
     table.write_text("prompt\nEdema.\n")
     assert read_prompts(table) == (Prompt("Edema."),)
     table.write_text("report\nEdema.\n")
-    with pytest.raises(ReportError, match="no column 'prompt'"):
+    with pytest.raises(DataError, match="no column 'prompt'"):
         read_prompts(table)
 
 

@@ -7,8 +7,8 @@ import pytest
 import tiny
 from skiagraph.data.tables import read_reports
 from skiagraph.engine.generate import GenerateConfig, generate
-from skiagraph.errors import ModelError, ReportError, SkiagraphError
-from skiagraph.pipelines.text_to_image import make_scheduler
+from skiagraph.errors import DataError, ModelError, ReportError, SkiagraphError
+from skiagraph.pipelines.schedulers import make_scheduler
 from skiagraph.progress import silent
 
 
@@ -83,13 +83,13 @@ def test_reports_of_csv_and_text(tmp_path):
         ("id,report\n1,Edema.\n2\n", "empty report in line 3"),
         ("id,text\n1,Edema.\n", "no column 'report'; its columns are id, text"),
         ('report\n"Edema.\n', "from line 2: not valid CSV"),
-        ("report\n", "holds no report"),
-        ("", "holds no report"),
+        ("report\n", "has no rows below its column names"),
+        ("", "has no column 'report'; its columns are none"),
     ],
 )
 def test_faults_of_a_csv_are_named_with_their_line(tmp_path, content, message):
     (tmp_path / "r.csv").write_text(content)
-    with pytest.raises(ReportError, match=message):
+    with pytest.raises(DataError, match=message):
         read_reports(tmp_path / "r.csv")
 
 

@@ -6,19 +6,22 @@ import torch
 import tiny
 from skiagraph.errors import ModelError
 from skiagraph.models.registry import (
+    CHECKSUMS,
     DEFAULT_MODEL,
     DEFAULT_SEGMENTER,
     check_weights,
     load_component,
     model_folder,
+    require_kind,
     shipped_models,
+    write_checksums,
 )
 
 
 def test_shipped_models_are_whole_and_small():
     assert {DEFAULT_MODEL, DEFAULT_SEGMENTER, "lung-segmenter-latent", "cxr-classifier"} <= set(shipped_models())
     folders = [model_folder(name) for name in shipped_models()]
-    assert all((folder / "README.md").is_file() for folder in folders)
+    assert all((folder / "README.md").is_file() and (folder / CHECKSUMS).is_file() for folder in folders)
     size = sum(p.stat().st_size for folder in folders for p in folder.rglob("*.safetensors"))
     assert size <= 40 * 2**20
 
@@ -51,9 +54,38 @@ def test_each_defect_of_a_folder_is_named(tmp_path):
     tiny.autoencoder().save_pretrained(tmp_path / "a")
     config = tmp_path / "a" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"_class_name": "Stranger"}))
-    with pytest.raises(ModelError, match="names class 'Stranger'"):
+    with pytest.raises(ModelError, match="is a Stranger, which cannot be loaded as one network; needed: AffinityNet"):
         load_component(tmp_path / "a")
     weights = next((tmp_path / "a").glob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-8])
     with pytest.raises(ModelError, match="truncated or damaged"):
         check_weights(tmp_path / "a")
+
+
+def test_flipped_bytes_and_lost_files_are_found_by_checksum(tmp_path):
+    folder = tmp_path / "a"
+    tiny.autoencoder().save_pretrained(folder)
+    write_checksums(folder)
+    check_weights(folder)
+    weights = next(folder.glob("*.safetensors"))
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-50] + bytes(b ^ 255 for b in whole[-50:]))
+    with pytest.raises(ModelError, match=rf"{weights.name} is damaged: its sha256"):
+        load_component(folder)
+    weights.write_bytes(whole)
+    weights.rename(folder / "other.safetensors")
+    with pytest.raises(ModelError, match="is damaged"):
+        check_weights(folder)
+
+
+def test_models_for_other_work_say_what_they_are_for():
+    with pytest.raises(ModelError, match=r"cxr-256 is a TextToImagePipeline.*it is for `skiagraph generate`"):
+        load_component("cxr-256")
+    with pytest.raises(ModelError, match=r"is a Segmenter, which cannot paint; it is for `skiagraph segment`"):
+        require_kind(model_folder("lung-segmenter"), "TextToImagePipeline", purpose="paint")
+
+
+def test_networks_go_to_devices_that_are_there():
+    assert load_component("lung-segmenter", device="cpu").device.type == "cpu"
+    with pytest.raises(ModelError, match=r"no device 'vulkan'.*--device may be cpu"):
+        load_component("lung-segmenter", device="vulkan")

@@ -1,5 +1,7 @@
 """Painting inside masks: what must not change, and what each part of the sampling does."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -162,3 +164,13 @@ def test_models_that_cannot_paint_are_refused(tmp_path):
     tiny.autoencoder().save_pretrained(tmp_path / "vae")
     with pytest.raises(ModelError, match="cannot paint inside masks"):
         load_painter(tmp_path / "vae")
+
+
+def test_a_tokenizer_without_a_length_is_named(tmp_path):
+    tiny.inpainting_pipeline().save_pretrained(tmp_path / "model")
+    path = tmp_path / "model/tokenizer/tokenizer_config.json"
+    config = json.loads(path.read_text())
+    del config["model_max_length"]
+    path.write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=r"no length; set model_max_length in its tokenizer_config\.json"):
+        load_painter(tmp_path / "model")

@@ -150,6 +150,7 @@ def test_finding_style_states_a_report_in_the_models_words():
         ({"prompt": ""}, ReportError, "empty report"),
         ({"prompt": []}, ReportError, "empty report"),
         ({"prompt": PROMPTS, "seeds": [1]}, ModelError, "1 seeds for 2 images"),
+        ({"prompt": PROMPTS, "seeds": [0, 2**64]}, ModelError, "seed 18446744073709551616 is out of range"),
         ({"prompt": PROMPTS, "negative_prompt": ["a", "b", "c"]}, ModelError, "3 negative prompts for 2 prompts"),
         ({"prompt": PROMPTS, "latents": torch.zeros(1, 4, 8, 8)}, ModelError, "latents are"),
     ],
@@ -180,3 +181,10 @@ def test_a_saved_pipeline_does_not_say_where_its_parts_were(tiny_model, tmp_path
     for path in (tmp_path / "m").rglob("*.json"):
         assert str(tiny_model) not in path.read_text()
     assert TextToImagePipeline.load(tmp_path / "m").image_side == TextToImagePipeline.load(tiny_model).image_side
+
+
+def test_models_and_devices_that_do_not_fit_are_refused_on_loading(tiny_model):
+    with pytest.raises(ModelError, match="cannot make images from text"):
+        TextToImagePipeline.load("lung-segmenter")
+    with pytest.raises(ModelError, match="no device 'banana'"):
+        TextToImagePipeline.load(tiny_model, device="banana")

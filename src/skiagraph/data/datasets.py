@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import csv
+import math
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+from skiagraph.data.tables import read_table
 from skiagraph.errors import DataError
 from skiagraph.files import atomic_path
 
@@ -44,6 +46,10 @@ FOLDER_COLUMNS = ("file", "patient", "split", "report", "mask")
 
 CHILD_BELOW = 15.0
 """Age in years under which a patient is called a child; in between lies no dataset's cohort."""
+
+
+OLDEST = 150
+"""Age in years that nobody reaches."""
 
 
 @dataclass(frozen=True)
@@ -122,18 +128,15 @@ def read_folder(folder: Path) -> list[Record]:
     joined by "|"), `view`, `age` in years, `sex` ("male" or "female") and `mask` are read where present.
 
     Raises:
-        DataError: no such file or column, an unknown split or label, a missing image, or a patient in two splits.
+        DataError: no such file or column, an unknown split or label, an age that is no number, a missing image, or a
+            patient in two splits.
     """
     if not (folder / "metadata.csv").is_file():
         raise DataError(
             f"unknown dataset {folder.name!r}: not one of {', '.join(sorted(READERS))}, "
             f"and {folder}/metadata.csv is missing"
         )
-    rows = _rows(folder / "metadata.csv")
-    missing = {"file", "patient", "split"} - set(rows[0] if rows else ())
-    if missing:
-        raise DataError(f"{folder}/metadata.csv lacks the column(s) {', '.join(sorted(missing))}")
-    records = [_row_record(folder, row) for row in rows]
+    records = [_row_record(folder, row) for row in read_table(folder / "metadata.csv", "file", "patient", "split")]
     splits: dict[str, str] = {}
     for record in records:
         if splits.setdefault(record.patient, record.split) != record.split:
@@ -171,12 +174,24 @@ def _row_record(folder: Path, row: dict[str, str]) -> Record:
         split=row["split"],
         labels=labels,
         view=row.get("view") or None,
-        age=float(row["age"]) if row.get("age") else None,
+        age=_years(folder, row) if row.get("age") else None,
         sex=row.get("sex") or None,
         mask=folder / row["mask"] if row.get("mask") else None,
         mask_trusted=bool(row.get("mask")),
         report=row.get("report") or None,
     )
+
+
+def _years(folder: Path, row: dict[str, str]) -> float:
+    try:
+        years = float(row["age"])
+    except ValueError:
+        years = math.nan
+    if not 0 <= years <= OLDEST:
+        raise DataError(
+            f"{folder}/metadata.csv, {row['file']}: age {row['age']!r} must be a number of years, such as 45 or 0.5"
+        )
+    return years
 
 
 @cache

@@ -129,7 +129,7 @@ def read_prompts(path: Path) -> tuple[Prompt, ...]:
     """Prompts of a CSV file with the columns `prompt` and, if there is one, `negative`.
 
     Raises:
-        ReportError: as `skiagraph.data.tables.read_table`.
+        DataError: as `skiagraph.data.tables.read_table`.
     """
     return tuple(
         Prompt(row["prompt"].strip(), (row.get("negative") or "").strip()) for row in read_table(path, "prompt")

@@ -18,7 +18,8 @@ from skiagraph.engine.job import Done, open_run, plain
 from skiagraph.errors import ReportError
 from skiagraph.files import weight_hashes
 from skiagraph.models.registry import DEFAULT_MODEL, model_folder
-from skiagraph.pipelines.text_to_image import TextToImagePipeline, make_scheduler
+from skiagraph.pipelines.schedulers import make_scheduler
+from skiagraph.pipelines.text_to_image import TextToImagePipeline
 from skiagraph.progress import Listener, progress
 
 

@@ -19,8 +19,9 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.autoencoders.vae import Encoder
 from diffusers.models.modeling_utils import ModelMixin
 from einops import rearrange
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
+from skiagraph.devices import seeded
 from skiagraph.errors import ModelError
 from skiagraph.models.mask_codec import KLCodec, PatchCodec
 from skiagraph.models.noising import clean_from_noise
@@ -188,7 +189,7 @@ class LatentSegmenter(ModelMixin, ConfigMixin):
         size = (self.config.working_size,) * 2
         small = F.interpolate(images.float(), size, mode="bilinear", antialias=True, align_corners=False)
         features = self.vision(small.to(self.dtype))
-        noise = torch.randn(self.latent_shape, generator=Generator().manual_seed(seed))
+        noise = torch.randn(self.latent_shape, generator=seeded(seed))
         noise = noise.to(features.device).expand(len(images), -1, -1, -1)
         if steps == 1:
             latents = self._single_step(noise, features, self.config.timestep if timestep is None else timestep)

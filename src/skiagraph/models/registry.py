@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skiagraph.errors import ModelError, one_line
+from skiagraph.files import atomic_path, weight_hashes
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +33,19 @@ COMPONENTS = {
     "UViT2DModel": "skiagraph",
 }
 """Classes of networks that load by name, and the packages they are imported from when one is wanted."""
+
+USES = {
+    "TextToImagePipeline": "`skiagraph generate`, `pairs`, `edit` and `augment`",
+    "StableDiffusionInpaintPipeline": "`skiagraph augment`",
+    "StableDiffusionXLInpaintPipeline": "`skiagraph augment`",
+    "Segmenter": "`skiagraph segment`",
+    "LatentSegmenter": "`skiagraph segment`",
+    "FindingClassifier": "naming findings in Python",
+}
+"""What a model of each class is for, in errors that say where it belongs."""
+
+CHECKSUMS = "SHA256SUMS"
+"""File in a model folder with a line `sha256  path` for each weight file, as the program sha256sum writes it."""
 
 
 def shipped_models() -> list[str]:
@@ -56,7 +70,10 @@ def model_folder(name_or_folder: str | Path) -> Path:
 
 
 def check_weights(folder: Path) -> None:
-    """Raise ModelError unless every component in a diffusers folder has configuration and whole safetensors files."""
+    """Raise ModelError unless every component in a diffusers folder has configuration and whole safetensors files.
+
+    Where the folder has `SHA256SUMS`, as shipped and trained models do, the files must also be the ones listed there.
+    """
     index = folder / "model_index.json"
     parts = [folder]
     if index.is_file():
@@ -71,23 +88,54 @@ def check_weights(folder: Path) -> None:
             raise ModelError(f"{part} has no weight file (*.safetensors); copy or install the model again")
         for weights in part.glob("*.safetensors"):
             _check_whole(weights)
+    if (folder / CHECKSUMS).is_file():
+        _check_sums(folder)
 
 
-def load_component(name_or_folder: str | Path, dtype: torch.dtype | None = None) -> ModelMixin:
-    """One network, float32 unless `dtype` is given, from a folder whose `config.json` names a class of `COMPONENTS`.
+def write_checksums(folder: Path) -> None:
+    """Write `SHA256SUMS` of a model folder's weight files, which `check_weights` compares from then on."""
+    lines = [f"{digest}  {name}\n" for name, digest in weight_hashes(folder).items()]
+    with atomic_path(folder / CHECKSUMS) as temporary:
+        temporary.write_text("".join(lines), encoding="utf-8")
+
+
+def require_kind(folder: Path, *kinds: str, purpose: str) -> str:
+    """Name of the class that a folder of `model_folder` holds, which must be one of `kinds`, for they can do `purpose`.
 
     Raises:
-        ModelError: as `model_folder`, or a class this package does not know.
+        ModelError: another class; the message says what such a model is for.
+    """
+    index = folder / "model_index.json"
+    kind = _json(index if index.is_file() else folder / "config.json").get("_class_name")
+    if kind not in kinds:
+        advice = f"it is for {USES[kind]}" if kind in USES else f"needed: {', '.join(sorted(kinds))}"
+        raise ModelError(f"model {folder} is a {kind}, which cannot {purpose}; {advice}")
+    return kind
+
+
+def load_component(name_or_folder: str | Path, dtype: torch.dtype | None = None, *, device: str = "cpu") -> ModelMixin:
+    """One network from a folder whose `config.json` names its class.
+
+    Args:
+        name_or_folder: of the model.
+        dtype: of its weights; float32 where None.
+        device: where it is to run.
+
+    Raises:
+        ModelError: as `model_folder`, a class that is none of `COMPONENTS`, or no such device.
     """
     folder = model_folder(name_or_folder)
-    name = _json(folder / "config.json").get("_class_name")
-    if name not in COMPONENTS:
-        raise ModelError(f"{folder / 'config.json'} names class {name!r}; known: {', '.join(sorted(COMPONENTS))}")
+    name = require_kind(folder, *COMPONENTS, purpose="be loaded as one network")
     import torch
+
+    from skiagraph.devices import usable_device
+
+    place = usable_device(device)
 
     cls, dtype = getattr(import_module(COMPONENTS[name]), name), dtype or torch.float32
     with loading(folder):
-        return cls.from_pretrained(folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True)
+        network = cls.from_pretrained(folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True)
+    return network.to(place)
 
 
 @contextmanager
@@ -108,6 +156,17 @@ def _json(path: Path) -> dict:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read ({error}); copy or install the model again") from error
+
+
+def _check_sums(folder: Path) -> None:
+    listed = [line.split(maxsplit=1) for line in (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()]
+    found = weight_hashes(folder)
+    for digest, name in listed:
+        if found.get(name) != digest:
+            raise ModelError(
+                f"weight file {folder / name} is damaged: its sha256 is not the one in {CHECKSUMS}; copy or install "
+                f"the model again, or remove {CHECKSUMS} if the weights were changed on purpose"
+            )
 
 
 def _check_whole(path: Path) -> None:

@@ -12,6 +12,20 @@ UNLIMITED = 2**30
 """As `max_length`: more tokens than any text has; given explicitly, tokenizers do not warn of long texts."""
 
 
+def own_length(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Tokens to which a tokenizer cuts its texts.
+
+    Raises:
+        ModelError: a tokenizer that names no length, for which transformers has an enormous number.
+    """
+    if tokenizer.model_max_length > UNLIMITED:
+        raise ModelError(
+            "the tokenizer has no length; set model_max_length in its tokenizer_config.json to the positions of the "
+            "text encoder, such as 77 for CLIP"
+        )
+    return tokenizer.model_max_length
+
+
 def token_span(
     tokenizer: PreTrainedTokenizerBase, prompt: str, word: str, *, max_length: int | None = None
 ) -> list[list[int]]:

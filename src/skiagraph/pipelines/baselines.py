@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from diffusers import DDIMScheduler, StableDiffusionInstructPix2PixPipeline
 from PIL import Image
-from torch import Generator, Tensor
+from torch import Tensor
 
 from skiagraph.data.images import read_radiograph, square
+from skiagraph.devices import seeded
 from skiagraph.errors import ModelError
 from skiagraph.models.registry import loading
 from skiagraph.models.text import TextStates
@@ -94,7 +95,7 @@ def instruction_edit(
     grey = Image.fromarray(np.round(image * 255).astype(np.uint8)).convert("RGB")
     made = pipeline(
         target, image=grey, num_inference_steps=s.steps, guidance_scale=s.guidance,
-        generator=Generator().manual_seed(seed), output_type="np",
+        generator=seeded(seed), output_type="np",
     ).images[0].mean(axis=-1)  # fmt: skip
     edited = square(made.astype(np.float32).clip(0, 1), image.shape[0])
     return Edit(edited, edited - image)

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler
-from torch import Generator, Tensor
+from torch import Tensor
 
 from skiagraph.attention.heatmaps import word_spans
 from skiagraph.attention.regulate import in_window, step_size
 from skiagraph.attention.steer import Regulation, regulated
+from skiagraph.devices import seeded
 from skiagraph.errors import MaskError, ModelError
 from skiagraph.pipelines.ddim import inverse_sampler, sampler
 from skiagraph.pipelines.localise import localised
@@ -174,7 +175,7 @@ def latent_mask(roi: np.ndarray, latents: Tensor) -> Tensor:
 
 def noised(latents: Tensor, scheduler: DDIMScheduler, timesteps: Tensor, seed: int) -> list[Tensor]:
     """Eq. 2 at every timestep, with one noise: the latents as they would be on the way, then the clean ones."""
-    noise = torch.randn(latents.shape, generator=Generator().manual_seed(seed)).to(latents.device)
+    noise = torch.randn(latents.shape, generator=seeded(seed)).to(latents.device)
     return [*(scheduler.add_noise(latents, noise, t[None]) for t in timesteps), latents]
 
 

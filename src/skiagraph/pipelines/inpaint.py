@@ -5,7 +5,6 @@ Two ways behind one interface: any diffusers inpainting checkpoint, and this pro
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -15,12 +14,13 @@ import diffusers
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
-from torch import Generator, Tensor
+from torch import Tensor
 
 from skiagraph.data.images import square, unsquare
-from skiagraph.devices import usable_device
+from skiagraph.devices import seeded, usable_device
 from skiagraph.errors import MaskError, ModelError
-from skiagraph.models.registry import DEFAULT_MODEL, loading, model_folder
+from skiagraph.models.registry import DEFAULT_MODEL, loading, model_folder, require_kind
+from skiagraph.models.words import own_length
 from skiagraph.pipelines.ddim import sampler
 from skiagraph.pipelines.paste import coarse, with_change
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
@@ -71,23 +71,21 @@ def load_painter(
     """A painter from a shipped model's name or a local folder of the project's own or one of the `FOREIGN` layouts.
 
     Raises:
-        ModelError: no such model, one of another kind, or missing or damaged files; nothing is downloaded.
+        ModelError: no such model or device, one of another kind or whose tokenizer has no length, or missing or damaged
+            files; nothing is downloaded.
     """
-    folder = model_folder(name_or_folder)
-    index = folder / "model_index.json"
-    kind = json.loads(index.read_text(encoding="utf-8")).get("_class_name") if index.is_file() else None
+    place, folder = usable_device(device), model_folder(name_or_folder)
+    kind = require_kind(folder, TextToImagePipeline.__name__, *FOREIGN, purpose="paint inside masks")
     if kind == TextToImagePipeline.__name__:
         return MaskedSampling(TextToImagePipeline.load(folder, dtype=dtype, device=device))
-    if kind not in FOREIGN:
-        known = ", ".join((TextToImagePipeline.__name__, *FOREIGN))
-        raise ModelError(f"{folder} holds {kind}, which cannot paint inside masks; known: {known}")
     # The checker of everyday photographs takes tissue for nudity and blackens it.
     unchecked = {"safety_checker": None, "requires_safety_checker": False} if kind == FOREIGN[0] else {}
     with loading(folder):
         pipeline = getattr(diffusers, kind).from_pretrained(
             folder, torch_dtype=dtype, local_files_only=True, use_safetensors=True, **unchecked
         )
-    return DiffusersInpainting(pipeline.to(usable_device(device)))
+    own_length(pipeline.tokenizer)
+    return DiffusersInpainting(pipeline.to(place))
 
 
 def inpaint(
@@ -209,7 +207,7 @@ class DiffusersInpainting:
             prompt=prompt, negative_prompt=negative, image=pixels,
             mask_image=torch.from_numpy(mask.astype(np.float32))[None, None], height=self.side, width=self.side,
             strength=settings.strength, num_inference_steps=settings.steps, guidance_scale=settings.guidance,
-            generator=Generator().manual_seed(seed), output_type="np",
+            generator=seeded(seed), output_type="np",
         ).images[0]  # fmt: skip
         change = painted.astype(np.float32) - self._rebuilt(pixels)
         return change if image.ndim == 3 else change.mean(axis=-1)
@@ -228,7 +226,7 @@ class _Noise:
     """Fresh noise of a tensor's shape at every call, from one seed whatever the device."""
 
     def __init__(self, like: Tensor, seed: int) -> None:
-        self.like, self.generator = like, Generator().manual_seed(seed)
+        self.like, self.generator = like, seeded(seed)
 
     def __call__(self) -> Tensor:
         return torch.randn(self.like.shape, generator=self.generator).to(self.like)

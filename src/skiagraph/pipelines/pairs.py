@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
-from torch import Generator
 
 from skiagraph.attention.adapter import adapter_of
 from skiagraph.attention.heatmaps import capture_words, word_spans
+from skiagraph.devices import seeded
 from skiagraph.errors import ModelError
+from skiagraph.models.words import own_length
 from skiagraph.pipelines.text_to_image import TextToImagePipeline, with_words
 
 CLASS_WORDS: dict[str, tuple[str, ...]] = {
@@ -67,7 +68,7 @@ def sample_with_maps(
     """
     words = [CLASS_WORDS.get(name, (name,)) for name in classes]
     named = list(dict.fromkeys(w for name in classes for w in CLASS_WORDS.get(name, ())))
-    generators = [Generator().manual_seed(int(seed)) for seed in seeds]
+    generators = [seeded(int(seed)) for seed in seeds]
     settings = {"num_inference_steps": steps, "guidance_scale": guidance, "generator": generators, "output_type": "np"}
     flat = [word for group in words for word in group]
     if isinstance(pipeline, TextToImagePipeline):
@@ -77,7 +78,7 @@ def sample_with_maps(
     else:
         if not (hasattr(pipeline, "unet") and hasattr(pipeline, "tokenizer")):
             raise ModelError(f"{type(pipeline).__name__} has no `unet` and `tokenizer`; it does not read text")
-        denoiser, length = pipeline.unet, pipeline.tokenizer.model_max_length
+        denoiser, length = pipeline.unet, own_length(pipeline.tokenizer)
         prompts = encoded = [with_words(p, named) for p in prompts]
     spans = word_spans(pipeline.tokenizer, encoded, [flat] * len(encoded), length)
     layers = adapter_of(denoiser).pointing if layers is None else layers

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import diffusers
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline, SchedulerMixin
@@ -23,12 +22,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from skiagraph.attention.adapter import adapter_of
 from skiagraph.data.captions import report_prompt
 from skiagraph.data.reports import parse_report
-from skiagraph.devices import usable_device
+from skiagraph.devices import seeded, usable_device
 from skiagraph.errors import ModelError, ReportError
 from skiagraph.files import write_json
-from skiagraph.models.registry import DEFAULT_MODEL, loading, model_folder
+from skiagraph.models.registry import DEFAULT_MODEL, loading, model_folder, require_kind
 from skiagraph.models.text import TextStates, encode_text, load_text_model
 from skiagraph.models.uvit import UViT2DModel
+from skiagraph.pipelines.schedulers import check_scheduler
 
 
 @dataclass
@@ -54,7 +54,7 @@ class TextToImagePipeline(DiffusionPipeline):
         vae: diffusers' AutoencoderKL or `SmallAutoencoderKL`.
         text_encoder: transformers text model; its last hidden states condition the denoiser.
         tokenizer: of the text encoder.
-        scheduler: any diffusers scheduler.
+        scheduler: any diffusers scheduler of a beta schedule (`skiagraph.pipelines.schedulers`).
         prompt_length: text tokens the denoiser was trained with.
         prompt_style: "report" gives prompts to the encoder as they are; "findings" first reads them as a report and
             states its findings in the words that the model was trained on (`skiagraph.data.captions.report_prompt`).
@@ -96,16 +96,17 @@ class TextToImagePipeline(DiffusionPipeline):
         """A shipped model by name or a local folder, checked to be whole; nothing is downloaded.
 
         Raises:
-            ModelError: no such model, or a missing, truncated or foreign weight file.
-            SkiagraphError: a device that is not there.
+            ModelError: no such model or device, a model of another kind, or a missing, damaged or foreign weight file.
         """
+        place = usable_device(device)
         folder = model_folder(name_or_folder)
+        require_kind(folder, "TextToImagePipeline", purpose="make images from text")
         with loading(folder), _quiet_loading():
             text_encoder = load_text_model(folder / "text_encoder", local_files_only=True)
             pipeline = cls.from_pretrained(
                 folder, text_encoder=text_encoder, local_files_only=True, use_safetensors=True
             )
-            return pipeline.to(usable_device(device), dtype)
+            return pipeline.to(place, dtype)
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Save as diffusers does, but for two things in its JSON files.
@@ -160,8 +161,10 @@ class TextToImagePipeline(DiffusionPipeline):
 
         Raises:
             ReportError: an empty prompt, or one that names nothing the model knows.
-            ModelError: counts of prompts, negative prompts and seeds that do not fit.
+            ModelError: counts of prompts, negative prompts and seeds that do not fit, a seed out of range, or a
+                scheduler of another kind of model.
         """
+        check_scheduler(self.scheduler)
         worded = [with_words(p, naming) for p in self.in_model_words(prompt)]
         prompts = [p for p in worded for _ in range(num_images_per_prompt)]
         negatives = self._negatives(negative_prompt, len(prompts), num_images_per_prompt)
@@ -293,20 +296,6 @@ def with_words(prompt: str, words: Sequence[str]) -> str:
     return ". ".join([w for w in words if w.lower() not in prompt.lower()] + [prompt])
 
 
-def make_scheduler(name: str, config: Any) -> SchedulerMixin:
-    """A diffusers scheduler by class name, with or without "Scheduler", on the model's noise schedule.
-
-    Raises:
-        ModelError: diffusers has no such scheduler.
-    """
-    cls = getattr(diffusers, name, None) or getattr(diffusers, f"{name}Scheduler", None)
-    if not (isinstance(cls, type) and issubclass(cls, SchedulerMixin)):
-        raise ModelError(
-            f"diffusers has no scheduler {name!r}; try DDIM, DPMSolverMultistep, EulerDiscrete or UniPCMultistep"
-        )
-    return cls.from_config(config)
-
-
 @contextmanager
 def _quiet_loading() -> Iterator[None]:
     """Without diffusers' loading bar, and its advice to keep no modules at all in float32."""
@@ -326,4 +315,4 @@ def _generators(seeds: Sequence[int] | None, generator: Any, count: int) -> list
         return generator
     if len(seeds) != count:
         raise ModelError(f"{len(seeds)} seeds for {count} images; give one seed per image")
-    return [Generator().manual_seed(int(seed)) for seed in seeds]
+    return [seeded(int(seed)) for seed in seeds]

@@ -26,6 +26,7 @@ from torch import Generator, Tensor, nn
 from skiagraph.devices import AUTO, usable_device
 from skiagraph.errors import RecipeError
 from skiagraph.files import atomic_path
+from skiagraph.models.registry import write_checksums
 from skiagraph.progress import Listener, progress, silent
 from skiagraph.training.recipe import OptimConfig, Recipe
 
@@ -123,6 +124,7 @@ def train(recipe: Recipe, task: Task, output: str | Path, *, device: str = AUTO,
             atomic_path(output / "model") as folder,
         ):
             task.export(averaged, folder)
+            write_checksums(folder)
     return output / "model"
 
 
