@@ -20,8 +20,8 @@ def own_length(tokenizer: PreTrainedTokenizerBase) -> int:
     """
     if tokenizer.model_max_length > UNLIMITED:
         raise ModelError(
-            "the tokenizer has no length; set model_max_length in its tokenizer_config.json to the positions of the text "
-            "encoder, such as 77 for CLIP"
+            "the tokenizer has no length; set model_max_length in its tokenizer_config.json to the positions of the "
+            "text encoder, such as 77 for CLIP"
         )
     return tokenizer.model_max_length
 
