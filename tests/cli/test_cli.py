@@ -120,6 +120,8 @@ def test_damaged_models_end_in_one_line(monkeypatch, tmp_path, capsys, broken):
         (["generate", "--report", "Hello."], "no finding, view, age or sex recognised"),
         (["generate", "--report", "Edema.", "--model", "nowhere"], "no model 'nowhere'"),
         (["generate", "--report", "Edema.", "--scheduler", "Magic"], "no scheduler 'Magic'"),
+        (["generate", "--report", "Edema.", "--model", "lung-segmenter"], "it is for `skiagraph segment`"),
+        (["generate", "--report", "Edema.", "--device", "banana"], "no device 'banana'"),
         (["generate", "--reports", "nowhere.csv"], "cannot be read"),
         (["train", "nowhere.yaml"], "cannot be read"),
         (["pairs", "--prompts", "nowhere.csv", "-n", "2"], "cannot be read"),

@@ -1,11 +1,8 @@
 import numpy as np
-import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
 from skiagraph.data.images import (
     SYNTHETIC_TEXT,
@@ -19,22 +16,6 @@ from skiagraph.data.images import (
 from skiagraph.errors import ImageError
 
 RAMP = np.linspace(0, 1, 64 * 48).reshape(48, 64).astype(np.float32)
-
-
-def write_dicom(path, values, **tags):
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
-    meta.MediaStorageSOPInstanceUID = generate_uid()
-    d = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
-    d.Rows, d.Columns = values.shape[-2:]
-    d.SamplesPerPixel, d.PhotometricInterpretation = 1, "MONOCHROME2"
-    d.BitsAllocated, d.BitsStored, d.HighBit, d.PixelRepresentation = 16, 12, 11, 0
-    for name, value in tags.items():
-        setattr(d, name, value)
-    d.PixelData = values.astype(np.uint16).tobytes()
-    d.save_as(path, enforce_file_format=True)
-    return path
 
 
 def test_png_round_trip_and_label(tmp_path):
@@ -55,34 +36,6 @@ def test_grey_in_colour_is_read_and_colour_refused(tmp_path):
     Image.fromarray(np.stack([grey, 255 - grey, grey], -1)).save(tmp_path / "colour.png")
     with pytest.raises(ImageError, match="coloured"):
         read_radiograph(tmp_path / "colour.png")
-
-
-def test_dicom_rescale_inversion_and_view(tmp_path):
-    values = np.round(RAMP * 4095)
-    plain = read_radiograph(
-        write_dicom(tmp_path / "a", values, ViewPosition="PA", RescaleSlope=2, RescaleIntercept=-100)
-    )
-    assert plain.view == "PA"
-    np.testing.assert_allclose(plain.pixels, RAMP, atol=1e-3)
-    inverted = read_radiograph(write_dicom(tmp_path / "b.dcm", values, PhotometricInterpretation="MONOCHROME1"))
-    np.testing.assert_allclose(inverted.pixels, 1 - RAMP, atol=1e-3)
-
-
-def test_dicom_window_clips(tmp_path):
-    values = np.round(RAMP * 4095)
-    path = write_dicom(tmp_path / "a.dcm", values, WindowCenter=2048, WindowWidth=1000)
-    pixels = read_radiograph(path).pixels
-    assert (pixels[RAMP < 0.3] == 0).all()
-    assert (pixels[RAMP > 0.7] == 1).all()
-
-
-def test_multi_frame_and_colour_dicom_are_refused(tmp_path):
-    values = np.round(np.stack([RAMP] * 2) * 4095)
-    with pytest.raises(ImageError, match="2 frames"):
-        read_radiograph(write_dicom(tmp_path / "a.dcm", values, NumberOfFrames=2))
-    with pytest.raises(ImageError, match="RGB"):
-        read_radiograph(write_dicom(tmp_path / "b.dcm", values[0], PhotometricInterpretation="RGB"))
-    assert pydicom.__version__ >= "3"
 
 
 @settings(max_examples=25, deadline=None)

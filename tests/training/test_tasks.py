@@ -59,6 +59,7 @@ def test_autoencoder(tmp_path, root):
     sizes = "model: {latent_channels: 4, block_out_channels: [16, 16], decoder_layers: 1}"
     model, log = run(tmp_path, root, f"task: autoencoder\n{sizes}")
     loaded = load_component(model)
+    assert (model / "SHA256SUMS").read_text().endswith("  diffusion_pytorch_model.safetensors\n")
     assert log["val_psnr"] > 0
     images = torch.rand(2, 1, 64, 64) * 2 - 1
     latents = loaded.encode(images).latent_dist.mode()

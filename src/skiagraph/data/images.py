@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
-from pydicom.errors import InvalidDicomError
-from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
-from skiagraph.errors import ImageError
+from skiagraph.data.dicom import check_header, is_dicom, open_dicom, read_dicom, view_of
+from skiagraph.errors import ImageError, one_line
 from skiagraph.files import atomic_path
 
 SYNTHETIC_TEXT = {"Synthetic": "Synthetic image made by skiagraph; not a real patient, not for clinical use"}
@@ -34,11 +32,12 @@ class Radiograph:
 def read_radiograph(path: str | Path) -> Radiograph:
     """Read a PNG, JPEG, WebP or DICOM file.
 
-    Pictures of 8 or 16 bits are divided by their full scale. DICOM (recognised by content) goes through the modality
-    and VOI LUTs, is scaled from the minimum to the maximum of the result, and inverted where MONOCHROME1.
+    Pictures of 8 or 16 bits are divided by their full scale; DICOM (recognised by content) is read by `read_dicom`.
+    Equal colour channels, as of screenshots, become grey.
 
     Raises:
-        ImageError: missing, unreadable, truncated, constant, coloured or multi-frame files, or a side under 32 px.
+        ImageError: missing, unreadable, truncated, constant, coloured or multi-frame files, DICOM without pixels or of
+            another modality, or a side under 32 px.
     """
     pixels, view = _read(Path(path))
     if pixels.ndim == 3:
@@ -70,9 +69,10 @@ def _read(path: Path) -> tuple[np.ndarray, str | None]:
         raise ImageError(f"image {path} does not exist or is a folder; give the path of a PNG, JPEG or DICOM file")
     view = None
     if is_dicom(path):
-        pixels, view = _read_dicom(path)
+        pixels, view = read_dicom(path)
     else:
         pixels = _read_picture(path)
+    pixels = _without_colour_noise(pixels)
     if min(pixels.shape[:2]) < MINIMUM_SIDE:
         raise ImageError(
             f"image {path} is {pixels.shape[1]}x{pixels.shape[0]}; both sides must be at least {MINIMUM_SIDE}"
@@ -80,6 +80,66 @@ def _read(path: Path) -> tuple[np.ndarray, str | None]:
     if pixels.min() == pixels.max():
         raise ImageError(f"image {path} is constant; it shows nothing")
     return pixels.astype(np.float32), view
+
+
+def _without_colour_noise(pixels: np.ndarray) -> np.ndarray:
+    """(H, W, 3) with nearly equal channels as (H, W); others as they are."""
+    grey = pixels.ndim == 3 and np.ptp(pixels, axis=-1).mean() <= COLOUR_TOLERANCE
+    return pixels.mean(axis=-1) if grey else pixels
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Files of a folder: `pictures` that can be read, in order, and of every other file why it was `passed_over`."""
+
+    pictures: tuple[Path, ...]
+    passed_over: Mapping[Path, str]
+
+
+def list_pictures(folder: str | Path) -> Listing:
+    """Frontal radiographs and other pictures below a folder, by their headers; no pixels are decoded.
+
+    Passed over are hidden files, those that are no picture, damaged ones, and DICOM of another modality, without
+    pixels, of several frames, that cannot be decoded here, or that says that its view is lateral.
+
+    Raises:
+        ImageError: no such folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ImageError(f"folder {folder} does not exist; give a folder of pictures")
+    faults = {path: _fault(path, folder) for path in sorted(folder.rglob("*")) if path.is_file()}
+    pictures = tuple(path for path, fault in faults.items() if fault is None)
+    return Listing(pictures, {path: fault for path, fault in faults.items() if fault is not None})
+
+
+def require_frontal(view: str | None, path: str | Path) -> None:
+    """Raise ImageError for the view "LATERAL", which the models do not know."""
+    if view == "LATERAL":
+        raise ImageError(f"{path} is a lateral view; the models know frontal views only")
+
+
+def _fault(path: Path, folder: Path) -> str | None:
+    """Why a file is no picture to read; None for one that is."""
+    if any(part.startswith(".") for part in path.relative_to(folder).parts):
+        return f"{path} is hidden"
+    if path.name == "DICOMDIR":
+        return f"{path} is the index of a DICOM medium"
+    try:
+        if is_dicom(path):
+            dataset = open_dicom(path, defer_size="1 KB")
+            check_header(dataset, path)
+            require_frontal(view_of(dataset), path)
+        else:
+            with Image.open(path) as picture:
+                picture.verify()
+    except ImageError as error:
+        return str(error)
+    except UnidentifiedImageError:
+        return f"{path} is no PNG, JPEG, WebP or DICOM file"
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return f"{path} cannot be read ({one_line(error)})"
+    return None
 
 
 def square(pixels: np.ndarray, size: int, *, fit: str = "pad") -> np.ndarray:
@@ -159,8 +219,7 @@ def _read_picture(path: Path) -> np.ndarray:
                 return _scaled(np.asarray(picture).astype(np.int64), 65535, path)
             if picture.mode in ("L", "1"):
                 return np.asarray(picture.convert("L"), np.float32) / 255
-            colours = np.asarray(picture.convert("RGB"), np.float32) / 255
-            return colours if np.ptp(colours, axis=-1).mean() > COLOUR_TOLERANCE else colours.mean(axis=-1)
+            return np.asarray(picture.convert("RGB"), np.float32) / 255
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ImageError(f"image {path} cannot be read ({error}); is it a whole PNG, JPEG or DICOM file?") from error
 
@@ -169,36 +228,3 @@ def _scaled(values: np.ndarray, full: int, path: Path) -> np.ndarray:
     if values.min() < 0 or values.max() > full:
         raise ImageError(f"image {path} has values outside 0 to {full}; save it as 8- or 16-bit grey")
     return (values / full).astype(np.float32)
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM, by its content or, failing that, its name."""
-    with open(path, "rb") as stream:
-        return stream.read(132)[128:] == b"DICM" or path.suffix.lower() in (".dcm", ".dicom")
-
-
-def _read_dicom(path: Path) -> tuple[np.ndarray, str | None]:
-    try:
-        dataset = pydicom.dcmread(path)
-        if int(dataset.get("NumberOfFrames", 1) or 1) > 1:
-            raise ImageError(f"DICOM {path} has {dataset.NumberOfFrames} frames; give one frame a file")
-        kind = dataset.get("PhotometricInterpretation")
-        if kind not in ("MONOCHROME1", "MONOCHROME2"):
-            raise ImageError(f"DICOM {path} is {kind}; expected MONOCHROME1 or MONOCHROME2")
-        values = apply_voi_lut(apply_modality_lut(dataset.pixel_array, dataset), dataset).astype(np.float64)
-    except (
-        InvalidDicomError,
-        AttributeError,
-        KeyError,
-        ValueError,
-        NotImplementedError,
-        RuntimeError,
-        OSError,
-    ) as error:
-        raise ImageError(f"DICOM {path} cannot be read ({' '.join(str(error).split())[:200]})") from error
-    low, high = values.min(), values.max()
-    pixels = (values - low) / max(high - low, 1e-9)
-    if kind == "MONOCHROME1":
-        pixels = 1 - pixels
-    view = {"AP": "AP", "PA": "PA", "LL": "LATERAL", "RL": "LATERAL"}.get(dataset.get("ViewPosition"))
-    return pixels, view

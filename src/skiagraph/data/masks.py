@@ -12,7 +12,8 @@ from PIL.PngImagePlugin import PngInfo
 from pydicom.errors import InvalidDicomError
 
 from skiagraph.data.anatomy import split_lungs
-from skiagraph.data.images import is_dicom, square
+from skiagraph.data.dicom import is_dicom
+from skiagraph.data.images import square
 from skiagraph.errors import DataError, MaskError
 from skiagraph.files import atomic_path
 

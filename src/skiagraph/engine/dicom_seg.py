@@ -8,13 +8,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
 import skiagraph
-from skiagraph.data.images import is_dicom
+from skiagraph.data.dicom import is_dicom, open_dicom
 from skiagraph.errors import ImageError, SkiagraphError
 from skiagraph.files import atomic_path
 
@@ -58,7 +57,7 @@ def write_dicom_seg(path: Path, source: Path, labels: np.ndarray, classes: Seque
 
     if not is_dicom(source):
         raise ImageError(f"{source} is not DICOM, so it cannot have a DICOM SEG; use --format png")
-    dataset = pydicom.dcmread(source, stop_before_pixels=True)
+    dataset = open_dicom(source, stop_before_pixels=True)
     for keyword in MAY_BE_EMPTY:
         dataset.setdefault(keyword, "")
     algorithm = hd.AlgorithmIdentificationSequence(model, codes.cid7162.ArtificialIntelligence, skiagraph.__version__)
