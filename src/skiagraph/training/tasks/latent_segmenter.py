@@ -48,7 +48,7 @@ class LatentSegmenterTask:
 
     def loss(self, model: nn.Module, batch_size: int, generator: Generator) -> tuple[Tensor, dict[str, Tensor]]:
         recipe = self.recipe
-        images, masks = augmented(self.train, batch_size, generator, mirror=recipe.mirror)
+        images, masks = augmented(self.train, batch_size, generator, mirror=recipe.mirror, vary=recipe.vary)
         clean = self.model.encode_masks(masks[:, 0].to(self.device))
         noise = torch.randn(clean.shape, generator=generator).to(clean)
         timesteps = torch.randint(TIMESTEPS, (batch_size,), generator=generator)

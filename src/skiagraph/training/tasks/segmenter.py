@@ -49,7 +49,7 @@ class SegmenterTask:
         self.device = device
 
     def loss(self, model: nn.Module, batch_size: int, generator: Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        images, masks = augmented(self.train, batch_size, generator, mirror=self.recipe.mirror)
+        images, masks = augmented(self.train, batch_size, generator, mirror=self.recipe.mirror, vary=self.recipe.vary)
         logits = model(images.to(self.device)).float()
         return self.criterion(logits, masks.to(self.device)), {}
 
@@ -67,17 +67,21 @@ def splits_of(recipe: SegmenterRecipe | LatentSegmenterRecipe) -> tuple[Pairs, P
     return train, load_pairs(records_of(recipe.data, "val"), recipe)
 
 
-def augmented(pairs: Pairs, batch_size: int, generator: Generator, *, mirror: bool = False) -> tuple[Tensor, Tensor]:
-    """A random batch, moved, turned, zoomed, changed in intensity and, if `mirror`, flipped either way or both.
+def augmented(
+    pairs: Pairs, batch_size: int, generator: Generator, *, mirror: bool = False, vary: bool = True
+) -> tuple[Tensor, Tensor]:
+    """A random batch: if `vary` moved, turned, zoomed and changed in intensity, if `mirror` flipped either way or both.
 
     Returns:
         Images float32 (batch, channels, size, size) in [-1, 1], and their label maps float32 (batch, 1, size, size).
     """
     chosen = random_indices(len(pairs[0]), batch_size, generator)
     images, masks = (part[chosen] for part in pairs)
-    matrices = random_affine(batch_size, generator, rotate=15, zoom=0.35, shift=0.1, mirror=mirror)
+    extent = {"rotate": 15, "zoom": 0.35, "shift": 0.1} if vary else {"rotate": 0, "zoom": 0, "shift": 0}
+    matrices = random_affine(batch_size, generator, **extent, mirror=mirror)
     images = warp(to_model_range(images), matrices)
-    images = random_intensity(images, generator, contrast=0.5, brightness=0.4, gamma=0.7)
+    if vary:
+        images = random_intensity(images, generator, contrast=0.5, brightness=0.4, gamma=0.7)
     return images, warp(masks.float(), matrices, mode="nearest", padding="zeros")
 
 
