@@ -6,10 +6,12 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from diffusers.models.attention_processor import Attention
+from diffusers.models.resnet import ResnetBlock2D
 
 import tiny
 from skiagraph.errors import ModelError
-from skiagraph.models.latent_segmenter import LatentSegmenter, vote_entropy
+from skiagraph.models.latent_segmenter import LatentSegmenter, latent_unet, vote_entropy
 from skiagraph.models.mask_codec import KLCodec, PatchCodec
 from skiagraph.models.registry import load_component
 
@@ -137,7 +139,61 @@ def test_with_the_autoencoder_of_diffusers_as_published(tmp_path):
     torch.testing.assert_close(loaded.eval().scores(IMAGES), model.scores(IMAGES))
 
 
-@pytest.mark.parametrize("changes", [{"timestep": 1000}, {"prediction_type": "v_prediction"}])
+PUBLISHED = {"channels": (192, 384, 384, 768, 768), "layers": 2, "attention": 4, "blocks": "ldm", "dropout": 0.2}
+
+
+def parts(network, kind):
+    return [m for m in network.modules() if isinstance(m, kind)]
+
+
+def test_the_published_network_is_that_of_its_code():
+    """The numbers are those of the UNetModel that SDSeg's code builds from its cvc-ldm-kl-8.yaml."""
+    with torch.device("meta"):
+        unet = latent_unet(8, 4, **PUBLISHED)
+    assert sum(p.numel() for p in unet.parameters()) == 294_973_828
+    residual, attention = parts(unet, ResnetBlock2D), parts(unet, Attention)
+    assert (len(residual), len(attention)) == (35, 21)
+    assert [len(parts(level, Attention)) for level in unet.down_blocks] == [2, 2, 2, 2, 0]
+    assert [len(parts(level, Attention)) for level in unet.up_blocks] == [0, 3, 3, 3, 3]
+    assert {layer.heads for layer in attention} == {8}
+    assert all(math.isclose(layer.scale, (layer.inner_dim / 8) ** -0.5) for layer in attention)
+    assert all(layer.group_norm.num_groups == 32 for layer in attention)
+    assert {layer.time_embedding_norm for layer in residual} == {"scale_shift"}
+    assert {layer.dropout.p for layer in residual} == {0.2}
+    assert sum(layer.down for layer in residual) == sum(layer.up for layer in residual) == 4
+
+
+def test_the_small_network_is_as_it_was():
+    unet = LatentSegmenter().denoiser
+    residual, attention = parts(unet, ResnetBlock2D), parts(unet, Attention)
+    assert (len(residual), len(attention)) == (3 + 2 + 6, 1)
+    assert {layer.time_embedding_norm for layer in residual} == {"default"}
+    assert (attention[0].heads, attention[0].group_norm.num_groups) == (4, 8)
+    assert not any(layer.down or layer.up for layer in residual)
+
+
+@pytest.mark.parametrize("blocks", ["plain", "ldm"])
+def test_networks_of_either_kind_keep_their_heads_when_saved(tmp_path, blocks):
+    sizes = {"denoiser_channels": (32, 64), "denoiser_layers": 2, "denoiser_attention": 1, "denoiser_dropout": 0.5}
+    model = tiny.latent_segmenter(denoiser_blocks=blocks, **sizes)
+    model.save_pretrained(tmp_path / "m")
+    loaded = load_component(tmp_path / "m").eval()
+    heads = [layer.heads for layer in parts(loaded.denoiser, Attention)]
+    assert heads == ([1, 1, 1, 1, 1, 2] if blocks == "plain" else [8] * 6)
+    assert torch.equal(loaded.scores(IMAGES), model.scores(IMAGES))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"timestep": 1000},
+        {"prediction_type": "v_prediction"},
+        {"denoiser_blocks": "round"},
+        {"denoiser_attention": 3},
+        {"denoiser_attention": 1},
+        {"denoiser_blocks": "ldm"},
+    ],
+)
 def test_impossible_configurations_are_refused(changes):
     with pytest.raises(ModelError, match="latent segmenter"):
         tiny.latent_segmenter(**changes)

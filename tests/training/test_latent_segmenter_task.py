@@ -1,6 +1,7 @@
 """The latent segmenter trains, with the linear codec and with diffusers' autoencoder, and what it is fed."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,10 +16,11 @@ from skiagraph.models.noising import add_noise
 from skiagraph.models.registry import load_component
 from skiagraph.progress import silent
 from skiagraph.training.loop import train
-from skiagraph.training.recipe import LatentSegmenterRecipe
+from skiagraph.training.recipe import LatentSegmenterModel, LatentSegmenterRecipe, load_recipe
 from skiagraph.training.tasks import make_task
 from skiagraph.training.tasks.segmenter import augmented
 
+RECIPES = Path(__file__).parents[2] / "recipes"
 SIZES = {
     "patch": 4, "mask_coefficients": 6, "vision_coefficients": 4, "vision_channels": 8, "denoiser_channels": [16, 32],
 }  # fmt: skip
@@ -135,6 +137,54 @@ def test_with_the_autoencoder_of_diffusers(root, tmp_path):
     model = load_component(train(made, task, tmp_path / "o", listen=silent))
     assert isinstance(model, LatentSegmenter)
     assert model.config.prediction_type == "epsilon"
+
+
+def test_the_published_recipe_at_a_tiny_size(tmp_path):
+    """SDSeg's recipe on drawn polyps, all of it but the sizes: it validates, learns and can be loaded."""
+    tiny.colour_autoencoder().save_pretrained(tmp_path / "vae")
+    published = load_recipe(RECIPES / "sdseg.yaml")
+    sizes = {"autoencoder": str(tmp_path / "vae"), "denoiser_channels": [32, 64], "denoiser_attention": 1}
+    made = published.model_copy(
+        update={
+            "data": published.data.model_copy(
+                update={"datasets": ["polyps"], "root": str(phantoms.polyps(tmp_path)), "image_size": 32}
+            ),
+            "optim": published.optim.model_copy(
+                update={"steps": 30, "warmup_steps": 3, "learning_rate": 1e-3, "log_every": 1, "validate_every": 30}
+            ),
+            "model": published.model.model_copy(update=sizes),
+        }
+    )
+    model = load_component(train(made, make_task(made, tmp_path / "o"), tmp_path / "o", listen=silent))
+    assert model.config.denoiser_blocks == "ldm"
+    log = [json.loads(line) for line in (tmp_path / "o/log.jsonl").read_text().splitlines()]
+    losses = [row["loss"] for row in log if "loss" in row]
+    assert sum(losses[-8:]) < sum(losses[:8])
+    train(made, make_task(made, tmp_path / "o"), tmp_path / "o", listen=silent)  # its checkpoint is known again
+
+
+def test_the_published_recipe_asks_for_the_published_network_and_training():
+    published = load_recipe(RECIPES / "sdseg.yaml")
+    model, optim = published.model, published.optim
+    assert model.denoiser_channels == [192, 384, 384, 768, 768]
+    assert (model.denoiser_layers, model.denoiser_attention) == (2, 4)
+    assert (model.denoiser_blocks, model.denoiser_dropout) == ("ldm", 0.2)
+    assert (published.prediction_type, published.timestep, published.one_step_share) == ("epsilon", 999, 0)
+    assert (published.noise_weight, published.latent_weight, published.mask_weight) == (1, 1, 0)
+    assert (optim.learning_rate, optim.batch_size, optim.steps, optim.schedule) == (4e-5, 4, 100_000, "constant")
+
+
+def test_images_are_left_as_they_are_where_nothing_is_varied(root, tmp_path):
+    pairs = make_task(recipe(root), tmp_path).train
+    still, masks = augmented(pairs, 4, torch.Generator().manual_seed(0), strength=0)
+    stored = pairs[0].float() / 127.5 - 1
+    assert all(any(torch.allclose(image, one, atol=1e-4) for one in stored) for image in still)
+    assert all(any(torch.equal(mask, one.float()) for one in pairs[1]) for mask in masks)
+
+
+def test_a_new_field_with_its_default_refuses_no_checkpoint(root):
+    stored = recipe(root).model_dump(mode="json", exclude_defaults=True)
+    assert not {*(k for k in LatentSegmenterModel.model_fields if k not in SIZES)} & {*stored, *stored["model"]}
 
 
 def test_another_autoencoder_is_refused(root, tmp_path):

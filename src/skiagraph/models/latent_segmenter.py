@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DModel
 from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.attention_processor import Attention
 from diffusers.models.autoencoders.vae import Encoder
 from diffusers.models.modeling_utils import ModelMixin
 from einops import rearrange
@@ -30,6 +31,20 @@ from skiagraph.models.segmenter import LUNGS, check_images
 TIMESTEPS = 1000
 NOISE_LIKE = 0.05
 """abar up to which a noisy latent is so close to pure noise that a denoiser cannot tell them apart."""
+
+DENOISER_BLOCKS: dict[str, dict[str, Any]] = {
+    "plain": {"norm_num_groups": 8},
+    "ldm": {
+        "norm_num_groups": 32, "attn_norm_num_groups": 32, "resnet_time_scale_shift": "scale_shift",
+        "downsample_type": "resnet", "upsample_type": "resnet",
+    },
+}  # fmt: skip
+"""Kinds of U-Net: a small one, and that of latent diffusion (arXiv 2112.10752, LSUN churches), which SDSeg takes over:
+the time scales and shifts, residual blocks halve and double, and attention has `LDM_HEADS` heads at every level."""
+
+LDM_HEADS = 8
+HEAD_WIDTH = 32
+"""Channels of a head in "plain" blocks; heads of either kind need levels of whole multiples of it."""
 
 
 class PatchVision(nn.Module):
@@ -89,6 +104,11 @@ class LatentSegmenter(ModelMixin, ConfigMixin):
         vision_coefficients: and of an image channel.
         vision_channels: width of the convolutional vision encoder.
         denoiser_channels: of the U-Net, level by level.
+        denoiser_layers: residual layers of a level on the way down; on the way up there is one more.
+        denoiser_attention: number of levels, from the finest, whose layers are followed by self-attention. The middle
+            block always attends.
+        denoiser_blocks: a key of `DENOISER_BLOCKS`.
+        denoiser_dropout: share of values dropped in its residual layers while training.
         prediction_type: "sample", the denoiser predicts the clean latent, or "epsilon", the noise. An error of the
             latter grows 38-fold on the way to the clean latent at timestep 999: train it in full precision.
         timestep: of the single step, 0 to 999.
@@ -109,6 +129,10 @@ class LatentSegmenter(ModelMixin, ConfigMixin):
         vision_coefficients: int = 16,
         vision_channels: int = 32,
         denoiser_channels: Sequence[int] = (64, 96, 128),
+        denoiser_layers: int = 1,
+        denoiser_attention: int = 0,
+        denoiser_blocks: str = "plain",
+        denoiser_dropout: float = 0.0,
         prediction_type: str = "sample",
         timestep: int = 999,
         one_step_share: float = 0.5,
@@ -127,11 +151,9 @@ class LatentSegmenter(ModelMixin, ConfigMixin):
             self.codec = KLCodec(AutoencoderKL.from_config(autoencoder))
             self.vision = KLVision(self.codec.autoencoder)
         latents = self.codec.channels * (len(classes) - 1)
-        levels = len(denoiser_channels)
-        self.denoiser = UNet2DModel(
-            in_channels=latents + self.vision.out_channels, out_channels=latents,
-            block_out_channels=tuple(denoiser_channels), down_block_types=("DownBlock2D",) * levels,
-            up_block_types=("UpBlock2D",) * levels, layers_per_block=1, norm_num_groups=8, attention_head_dim=32,
+        self.denoiser = latent_unet(
+            latents + self.vision.out_channels, latents, denoiser_channels, denoiser_layers, denoiser_attention,
+            denoiser_blocks, denoiser_dropout,
         )  # fmt: skip
         self.latent_shape = (latents, *(working_size // self.codec.downscale,) * 2)
         self.scheduler = DDIMScheduler(
@@ -235,6 +257,53 @@ class LatentSegmenter(ModelMixin, ConfigMixin):
             output = self.denoiser(torch.cat([latents.to(features), features], dim=1), batch).sample.float()
             latents = self.scheduler.step(output, timestep, latents).prev_sample
         return latents
+
+
+def latent_unet(
+    in_channels: int, out_channels: int, channels: Sequence[int], layers: int, attention: int, blocks: str,
+    dropout: float,
+) -> UNet2DModel:  # fmt: skip
+    """The U-Net that denoises mask latents; see `LatentSegmenter` for what `channels` to `dropout` say.
+
+    With blocks "ldm", channels 192, 384, 384, 768, 768, two layers and attention at the four finest levels it is the
+    U-Net of SDSeg's published code (arXiv 2406.18361): the same weights, layer by layer.
+
+    Raises:
+        ModelError: unknown blocks, more levels of attention than there are, or channels that do not divide.
+    """
+    levels = len(channels)
+    if blocks not in DENOISER_BLOCKS or not 0 <= attention <= levels:
+        raise ModelError(
+            f"latent segmenter: denoiser_blocks {blocks!r} must be one of {', '.join(DENOISER_BLOCKS)}, and "
+            f"denoiser_attention {attention} 0 to {levels}"
+        )
+    groups = DENOISER_BLOCKS[blocks]["norm_num_groups"]
+    if any(c % groups for c in channels) or any(c % HEAD_WIDTH for c in (*channels[:attention], channels[-1])):
+        raise ModelError(
+            f"latent segmenter: denoiser_channels {list(channels)} must be multiples of {groups}, and of {HEAD_WIDTH} "
+            "where there is attention and at the last level"
+        )
+    down, up = ("DownBlock2D", "UpBlock2D") if blocks == "plain" else _RESAMPLING_BLOCKS
+    attend = [level < attention for level in range(levels)]
+    unet = UNet2DModel(
+        in_channels=in_channels, out_channels=out_channels, block_out_channels=tuple(channels),
+        down_block_types=tuple("AttnDownBlock2D" if a else down for a in attend),
+        up_block_types=tuple("AttnUpBlock2D" if a else up for a in reversed(attend)),
+        layers_per_block=layers, attention_head_dim=HEAD_WIDTH, dropout=dropout, **DENOISER_BLOCKS[blocks],
+    )  # fmt: skip
+    if blocks == "ldm":
+        _set_heads(unet, LDM_HEADS)
+    return unet
+
+
+_RESAMPLING_BLOCKS = ("ResnetDownsampleBlock2D", "ResnetUpsampleBlock2D")
+
+
+def _set_heads(unet: UNet2DModel, heads: int) -> None:
+    """Split every attention layer into so many heads; diffusers can only be told their width, one for all levels."""
+    for layer in unet.modules():
+        if isinstance(layer, Attention):
+            layer.heads, layer.scale = heads, (layer.inner_dim // heads) ** -0.5
 
 
 def vote_entropy(draws: Tensor) -> Tensor:

@@ -147,6 +147,10 @@ class LatentSegmenterModel(_Strict):
     vision_coefficients: int = Field(16, ge=1)
     vision_channels: int = Field(32, ge=8)
     denoiser_channels: list[int] = [64, 96, 128]
+    denoiser_layers: int = Field(1, ge=1)
+    denoiser_attention: int = Field(0, ge=0, description="number of levels, from the finest, with self-attention")
+    denoiser_blocks: Literal["plain", "ldm"] = "plain"
+    denoiser_dropout: float = Field(0.0, ge=0, lt=1)
     autoencoder: str | None = None
 
 
