@@ -54,3 +54,48 @@ def test_round_trip(tmp_path):
     assert (again.config.scaling_factor, again.config.shift_factor) == (0.5, 0.1)
     z = torch.randn(1, 2, 4, 4)
     torch.testing.assert_close(again.decode(z).sample, model.decode(z).sample)
+
+
+def with_grain():
+    torch.manual_seed(0)
+    model = SmallAutoencoderKL(latent_channels=2, block_out_channels=(16, 16), decoder_layers=1, finish_channels=4)
+    torch.nn.init.normal_(model.finish.layers[-1].weight, std=0.1)
+    return model.eval()
+
+
+def seeds(*numbers):
+    return [torch.Generator().manual_seed(n) for n in numbers]
+
+
+def test_grain_is_an_images_own_and_its_generators():
+    model, z = with_grain(), torch.randn(1, 2, 4, 4).expand(2, -1, -1, -1)
+    with torch.no_grad():
+        both = model.decode(z, generator=seeds(1, 2)).sample
+        second = model.decode(z[:1], generator=seeds(2)).sample
+        unseeded = model.decode(z).sample
+    torch.testing.assert_close(both[1:], second)
+    assert not torch.allclose(both[0], both[1], atol=1e-3)
+    torch.testing.assert_close(unseeded[0], unseeded[1])
+    torch.testing.assert_close(unseeded, model.decode(z).sample)
+
+
+def test_new_finishing_layers_change_nothing():
+    plain = tiny()
+    made = SmallAutoencoderKL.from_config({**plain.config, "finish_channels": 4})
+    missing, unexpected = made.load_state_dict(plain.state_dict(), strict=False)
+    assert all(name.startswith("finish.") for name in missing)
+    assert not unexpected
+    z = torch.randn(2, 2, 4, 4)
+    torch.testing.assert_close(made.decode(z, generator=seeds(3, 4)).sample, plain.decode(z).sample)
+
+
+def test_one_plane_of_noise_is_half_as_fine():
+    model, seen = with_grain(), []
+    model.finish.layers[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][:, -2:]))
+    with torch.no_grad():
+        model.decode(torch.zeros(1, 2, 4, 4), generator=seeds(0))
+    fine, coarse = seen[0][0]
+    squares = coarse.unfold(0, 2, 2).unfold(1, 2, 2).flatten(2)
+    assert (squares == squares[..., :1]).all()
+    assert fine.std() == pytest.approx(1, abs=0.1)
+    assert coarse.std() == pytest.approx(1, abs=0.2)

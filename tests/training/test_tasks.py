@@ -142,6 +142,14 @@ def test_the_critic_pulls_at_the_decoder_and_learns_in_one_pass(tmp_path, root, 
     assert not any(n.startswith("autoencoder.encoder") for n in alone)
 
 
+def test_a_perceptual_decoder_may_learn_to_draw_grain(tmp_path, root, perceptual_recipe):
+    model, _ = run(tmp_path, root, f"{perceptual_recipe}\nfinish_channels: 4")
+    after, latents = load_component(model), torch.randn(1, *tiny.LATENT)
+    with torch.no_grad():
+        pictures = [after.decode(latents, generator=torch.Generator().manual_seed(s)).sample for s in (1, 2)]
+    assert not torch.equal(*pictures)
+
+
 def test_samples_of_a_bank_are_kept_and_the_rest_made(tmp_path, root, perceptual_recipe):
     run(tmp_path, root, perceptual_recipe)
     bank = tmp_path / "run/cache/bank/00000.safetensors"

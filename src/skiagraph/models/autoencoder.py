@@ -15,6 +15,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDistribution
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.torch_utils import randn_tensor
 from einops import rearrange
 from torch import Generator, Tensor, nn
 
@@ -38,6 +39,34 @@ class ResidualBlock(nn.Module):
         return x + self.conv2(F.silu(self.norm2(h)))
 
 
+class Finish(nn.Module):
+    """What an image gets at its full size: edges from the decoder's features, and grain from noise.
+
+    Args:
+        channels: of the decoder's features.
+        image_channels: 1 for grey, 3 for colour.
+        width: of its own layers.
+    """
+
+    NOISE = 2
+    """Planes of noise, one as fine as the image and one half as fine."""
+
+    def __init__(self, channels: int, image_channels: int, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels + image_channels + self.NOISE, width, 3, padding=1), nn.SiLU(),
+            nn.Conv2d(width, width, 3, padding=1), nn.SiLU(), nn.Conv2d(width, image_channels, 3, padding=1),
+        )  # fmt: skip
+        nn.init.zeros_(self.layers[-1].weight)
+        nn.init.zeros_(self.layers[-1].bias)
+
+    def forward(self, features: Tensor, image: Tensor, noise: Tensor) -> Tensor:
+        """The finished image (n, c, H, W) of features (n, k, H, W), an image and standard noise (n, 2, H, W)."""
+        fine, coarse = noise.split(1, dim=1)
+        coarse = F.interpolate(coarse[..., ::2, ::2], scale_factor=2, mode="nearest")
+        return image + self.layers(torch.cat([features, image, fine, coarse], dim=1))
+
+
 class SmallAutoencoderKL(ModelMixin, ConfigMixin):
     """KL autoencoder of grey or colour images in [-1, 1].
 
@@ -53,6 +82,7 @@ class SmallAutoencoderKL(ModelMixin, ConfigMixin):
         shift_factor: taken off first.
         seen_channels: how many of the first channels the decoder looks at; all where None. A perceptual decoder draws
             what is finer itself.
+        finish_channels: width of the layers that draw grain out of noise at the image's full size; 0 for none.
 
     Shapes: images (batch, in_channels, H, W), H and W multiples of `downscale`; latents (batch, latent_channels,
     H / downscale, W / downscale).
@@ -69,6 +99,7 @@ class SmallAutoencoderKL(ModelMixin, ConfigMixin):
         scaling_factor: float = 1.0,
         shift_factor: float = 0.0,
         seen_channels: int | None = None,
+        finish_channels: int = 0,
     ) -> None:
         super().__init__()
         widths, patch = list(block_out_channels), self.downscale
@@ -87,6 +118,7 @@ class SmallAutoencoderKL(ModelMixin, ConfigMixin):
         self.decoder = nn.Sequential(*decoder, nn.SiLU(), nn.Conv2d(first // 8, in_channels, 3, padding=1))
         nn.init.zeros_(self.decoder[-1].weight)
         nn.init.zeros_(self.decoder[-1].bias)
+        self.finish = Finish(first // 8, in_channels, finish_channels) if finish_channels else None
 
     @property
     def downscale(self) -> int:
@@ -128,12 +160,18 @@ class SmallAutoencoderKL(ModelMixin, ConfigMixin):
         return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
 
     def decode(
-        self, z: Tensor, return_dict: bool = True, generator: Generator | None = None
+        self, z: Tensor, return_dict: bool = True, generator: Generator | list[Generator] | None = None
     ) -> DecoderOutput | tuple[Tensor]:
-        """Images, about in [-1, 1], of unscaled latents. `generator` is accepted for diffusers and unused."""
+        """Images, about in [-1, 1], of unscaled latents; the generators, one for all or one each, make the grain.
+
+        Without a generator, every image has the same noise in its grain.
+        """
         if self.config.seen_channels is not None:
             z = z * (torch.arange(z.shape[1], device=z.device) < self.config.seen_channels).to(z).view(-1, 1, 1)
-        image = self.inverse(z) + self.decoder(z)
+        features = self.decoder[:-1](z)
+        image = self.inverse(z) + self.decoder[-1](features)
+        if self.finish is not None:
+            image = self.finish(features, image, _grain(image, generator))
         return DecoderOutput(sample=image) if return_dict else (image,)
 
     def forward(
@@ -142,3 +180,10 @@ class SmallAutoencoderKL(ModelMixin, ConfigMixin):
         """Reconstruction of a posterior sample, and the posterior."""
         posterior = self.encode(sample).latent_dist
         return self.decode(posterior.sample(generator)).sample, posterior
+
+
+def _grain(image: Tensor, generator: Generator | list[Generator] | None) -> Tensor:
+    n, _, height, width = image.shape
+    shape = (n if generator else 1, Finish.NOISE, height, width)
+    noise = randn_tensor(shape, generator or Generator().manual_seed(0), device=image.device, dtype=torch.float32)
+    return noise.to(image.dtype).expand(n, -1, -1, -1)

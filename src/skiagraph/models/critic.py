@@ -29,7 +29,8 @@ class Critic(nn.Module):
             for channels in stage_channels
         )
         self.pixels = nn.Sequential(
-            _conv(1, width // 2, 4, stride=2), nn.LeakyReLU(0.2),
+            _conv(1, width // 2, 3), nn.LeakyReLU(0.2),
+            _conv(width // 2, width // 2, 4, stride=2), nn.LeakyReLU(0.2),
             _conv(width // 2, width, 4, stride=2), nn.LeakyReLU(0.2),
             _conv(width, width, 3), nn.LeakyReLU(0.2), _conv(width, 1, 1),
         )  # fmt: skip

@@ -30,6 +30,8 @@ from skiagraph.models.text import TextStates, encode_text, load_text_model
 from skiagraph.models.uvit import UViT2DModel
 from skiagraph.pipelines.schedulers import check_scheduler
 
+DECODED_AT_ONCE = 8
+
 
 @dataclass
 class TextToImageOutput(BaseOutput):
@@ -183,25 +185,35 @@ class TextToImagePipeline(DiffusionPipeline):
                 if callback_on_step_end is not None:
                     latents = callback_on_step_end(self, index, timestep, {"latents": latents}).get("latents", latents)
                 bar.update()
-        images = latents if output_type == "latent" else self.draw(latents)
+        images = latents if output_type == "latent" else self.draw(latents, generators)
         self.maybe_free_model_hooks()
         return TextToImageOutput(images=images, prompts=prompts, truncated=list(text.truncated[-len(prompts) :]))
 
-    def draw(self, latents: Tensor) -> np.ndarray:
-        """Images as `decode` gives them of generated latents, by the perceptual decoder where the model has one."""
-        return self._decoded(latents, self.vae if self.perceptual_vae is None else self.perceptual_vae)
+    def draw(self, latents: Tensor, generators: list[Generator] | Generator | None = None) -> np.ndarray:
+        """Images as `decode` gives them of generated latents, by the perceptual decoder where the model has one.
+
+        The generators, one for all or one each, make its grain; without them, the grain of all is alike.
+        """
+        return self._decoded(latents, self.vae if self.perceptual_vae is None else self.perceptual_vae, generators)
 
     def decode(self, latents: Tensor) -> np.ndarray:
         """Float32 images (n, H, W), or (n, H, W, 3), in [0, 1] of scaled latents (n, c, h, w), faithfully."""
         return self._decoded(latents, self.vae)
 
     @torch.no_grad()
-    def _decoded(self, latents: Tensor, vae: nn.Module) -> np.ndarray:
+    def _decoded(
+        self, latents: Tensor, vae: nn.Module, generators: list[Generator] | Generator | None = None
+    ) -> np.ndarray:
         config = vae.config
         latents = latents / config.scaling_factor + (config.get("shift_factor") or 0.0)
         latents = latents.to(vae.dtype)
-        images = torch.cat([vae.decode(chunk, return_dict=False)[0] for chunk in latents.split(8)])
-        images = images.float().movedim(1, -1) if self.config.colour else images.float().mean(dim=1)
+        images = []
+        for start in range(0, len(latents), DECODED_AT_ONCE):
+            own = generators[start : start + DECODED_AT_ONCE] if isinstance(generators, list) else generators
+            part = latents[start : start + DECODED_AT_ONCE]
+            images.append(vae.decode(part, return_dict=False, generator=own)[0])
+        images = torch.cat(images).float()
+        images = images.movedim(1, -1) if self.config.colour else images.mean(dim=1)
         return (images / 2 + 0.5).clamp(0, 1).cpu().numpy()
 
     @torch.no_grad()

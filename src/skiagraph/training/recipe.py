@@ -110,6 +110,7 @@ class PerceptualDecoderRecipe(_Recipe):
     latent_noise: float = Field(0.4, ge=0)
     train_channels: list[int] = Field([6, 8, 12], description="numbers of first channels seen, drawn for each crop")
     seen_channels: int = Field(8, ge=1, description="number of first channels that the finished decoder sees")
+    finish_channels: int = Field(0, ge=0, description="width of layers that draw grain out of noise at full size")
     sampling: dict[str, float] = Field({}, description="weights of datasets and labels; 1 where absent")
     losses: DecoderLosses = DecoderLosses()
 

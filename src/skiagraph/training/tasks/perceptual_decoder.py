@@ -55,6 +55,8 @@ class PerceptualDecoderTask:
         self.val = load_images(val[:: max(1, len(val) // 96)], recipe.data.image_size, recipe.data.fit)
         self.extractor = ImageNetExtractor(EXTRACTOR)
         network = self.extractor.network.requires_grad_(False).to(memory_format=torch.channels_last)
+        if recipe.finish_channels:
+            autoencoder = with_finish(autoencoder, recipe.finish_channels)
         autoencoder.encoder.requires_grad_(False)
         with torch.no_grad():
             stages = self.extractor.stages(torch.zeros(1, 1, 64, 64))
@@ -74,7 +76,7 @@ class PerceptualDecoderTask:
         made = self._crops(self.bank[random_indices(len(self.bank), half, generator)], generator)
         latents = torch.cat([latents, made.to(latents)])
         latents = latents * self._seen(batch_size, generator)
-        decoded = parts["autoencoder"].decode(latents).sample.float()
+        decoded = parts["autoencoder"].decode(latents, generator=generator).sample.float()
         with torch.no_grad():
             real_stages = self.extractor.stages(images)
         pixels = decoded.detach().requires_grad_()
@@ -153,6 +155,13 @@ class PerceptualDecoderTask:
         kept = kept[torch.randint(len(kept), (count,), generator=generator)]
         channels = torch.arange(self.bank.shape[1])
         return (channels < kept[:, None]).float()[..., None, None].to(self.device)
+
+
+def with_finish(autoencoder: SmallAutoencoderKL, channels: int) -> SmallAutoencoderKL:
+    """The same autoencoder with layers of so many channels at the image's full size, which change nothing yet."""
+    made = SmallAutoencoderKL.from_config({**autoencoder.config, "finish_channels": channels})
+    made.load_state_dict(autoencoder.state_dict(), strict=False)
+    return made
 
 
 def sample_bank(
