@@ -159,7 +159,8 @@ class PerceptualDecoderTask:
 
 def with_finish(autoencoder: SmallAutoencoderKL, channels: int) -> SmallAutoencoderKL:
     """The same autoencoder with layers of so many channels at the image's full size, which change nothing yet."""
-    made = SmallAutoencoderKL.from_config({**autoencoder.config, "finish_channels": channels})
+    chosen = {name: value for name, value in autoencoder.config.items() if not name.startswith("_")}
+    made = SmallAutoencoderKL(**{**chosen, "finish_channels": channels})
     made.load_state_dict(autoencoder.state_dict(), strict=False)
     return made
 
