@@ -2,6 +2,7 @@
 
     python benchmarks/edit_settings.py --data DIR -o out/edit-settings --n 16
     python benchmarks/edit_settings.py --data DIR -o out/edit-settings --try strength=0.8 guidance=7.5 start=noise
+    python benchmarks/edit_settings.py --data DIR -o out/edit-settings-pie --method PIE --try --try guidance=10
 
 Each `--try` is one row: the defaults with these values. Edits are kept in `-o`, so that a row is made once; a sheet of
 pictures stands beside each. The judge is a probe that reports nothing elsewhere, and test patients are never used.
@@ -29,10 +30,13 @@ from skiagraph.evaluation import bootstrap, ssim
 from skiagraph.evaluation.judges import Judge
 from skiagraph.files import write_json
 from skiagraph.models.registry import DEFAULT_MODEL
+from skiagraph.pipelines.baselines import blended_inpainting, pie
 from skiagraph.pipelines.counterfactual import EditSettings, edit_image
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 
 SEED = 0
+METHODS = {"full": edit_image, "blended inpainting": blended_inpainting, "PIE": pie}
+"""What can be tuned: our method and, with the same budget, those that it is compared with."""
 
 
 def main() -> None:
@@ -43,20 +47,22 @@ def main() -> None:
     known = prepared("val", args.n, args.data, pipeline.image_side)
     rows = []
     for changes in args.tries or [[]]:
-        row = _row(pipeline, judge, known, changes, args.output)
+        row = _row(pipeline, judge, known, changes, args)
         rows.append(row)
         print(" ".join(f"{k}={v:.3f}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()), flush=True)
         write_json(args.output / "results.json", {"n": len(known), "machine": machine(), "rows": rows})
 
 
-def _row(pipeline: TextToImagePipeline, judge: Judge, known: list, changes: list[str], output: Path) -> dict:
+def _row(
+    pipeline: TextToImagePipeline, judge: Judge, known: list, changes: list[str], args: argparse.Namespace
+) -> dict:
     settings = replace(EditSettings(), **dict(_parsed(c) for c in changes))
     name = ",".join(changes) or "defaults"
-    folder = output / f"{name}-{config_hash(asdict(settings))[:6]}"  # the defaults themselves may change
+    folder = args.output / f"{name}-{config_hash(asdict(settings))[:6]}"  # the defaults themselves may change
     moved, began, made = [], time.perf_counter(), 0
     for case, given in track(known, name, transient=True):
         if not (folder / case.name).is_file():
-            result = edit_image(pipeline, given.image, **given.arguments(), settings=settings, seed=SEED)
+            result = METHODS[args.method](pipeline, given.image, **given.arguments(), settings=settings, seed=SEED)
             moved += result.moved
             made += 1
             write_png(folder / case.name, result.image, text=SYNTHETIC_TEXT)
@@ -105,6 +111,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--n", type=int, default=16)
+    parser.add_argument("--method", choices=METHODS, default="full")
     parser.add_argument("--try", dest="tries", nargs="*", action="append", help="values of one row, such as eta=0")
     return parser.parse_args()
 

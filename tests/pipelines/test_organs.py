@@ -53,12 +53,23 @@ def test_the_shipped_segmenter_keeps_the_largest_piece(monkeypatch):
     found = find_lungs(network, torch.zeros(2, 1, SIDE, SIDE, dtype=torch.uint8))
     assert found.shape == (2, SIDE, SIDE)
     assert np.array_equal(found[1], right + 2 * left)
-    monkeypatch.setattr(organs, "load_component", lambda name: network)
+    monkeypatch.setattr(organs, "_shipped_segmenter", lambda: network)
     monkeypatch.setattr(organs, "SUREST", 0.0)
     assert np.array_equal(shipped_organs(IMAGE)["left lung"], left)
     monkeypatch.setattr(organs, "SUREST", 1.0)
     with pytest.raises(DataError, match="for sure"):
         shipped_organs(IMAGE)
+
+
+def test_the_shipped_segmenter_is_loaded_once(monkeypatch):
+    loaded = []
+    original = organs.load_component
+    monkeypatch.setattr(organs, "load_component", lambda name: loaded.append(name) or original(name))
+    organs._shipped_segmenter.cache_clear()
+    for _ in range(3):
+        with pytest.raises(DataError):
+            shipped_organs(np.zeros((64, 64), np.float32))
+    assert loaded == [organs.SEGMENTER]
 
 
 def test_most_pictures_without_lungs_are_refused():

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from diffusers import AutoencoderKL
 from torch import nn
 
+from skiagraph.models.autoencoder import SmallAutoencoderKL
 from skiagraph.models.cost import ComponentCost, component_cost
-from skiagraph.models.finding_classifier import FindingClassifier
+from skiagraph.models.latent_segmenter import LatentSegmenter
 from skiagraph.models.registry import load_component, model_folder
 from skiagraph.models.segmenter import Segmenter
+from skiagraph.models.uvit import UViT2DModel
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 
 CONVENTION = "1 multiply-add = 1 MAC = 2 FLOPs; the denoiser once per step and guidance branch"
@@ -42,7 +45,7 @@ def _pipeline_costs(pipeline: TextToImagePipeline) -> list[tuple[str, ComponentC
     ids = torch.zeros(1, tokens, dtype=torch.long)
     decoder = _Call(pipeline.vae, pipeline.vae.decode)
     drawing = pipeline.perceptual_vae
-    image = decoder(latent)[0]
+    image = decoder(latent).sample
     rows = [
         ("text_encoder", pipeline.text_encoder, (ids,)),
         ("denoiser", pipeline.denoiser, (latent, torch.tensor(1), torch.zeros(1, tokens, c.text_dim))),
@@ -57,12 +60,23 @@ def _pipeline_costs(pipeline: TextToImagePipeline) -> list[tuple[str, ComponentC
 
 
 def _network_costs(network: nn.Module) -> list[tuple[str, ComponentCost]]:
-    if isinstance(network, FindingClassifier | Segmenter):
-        size = network.config.working_size
-        image = torch.zeros(1, 1, size, size)
-        return [(type(network).__name__, component_cost("network", network, image))]
-    parameters = sum(p.numel() for p in network.parameters())
-    return [(type(network).__name__, ComponentCost("network", parameters, 0))]
+    """Of one image at the size that the network works at; a segmenter's are of all that it takes to a mask."""
+    c = network.config
+    size = c.get("working_size") or c.get("sample_size") or 256
+    image = torch.zeros(1, c.get("in_channels", 1), size, size)
+    if isinstance(network, Segmenter | LatentSegmenter):
+        rows = [("segment", _Call(network, network.scores), (image,))]
+    elif isinstance(network, AutoencoderKL | SmallAutoencoderKL):
+        latent = network.encode(image).latent_dist.mode()
+        rows = [
+            ("encode", _Call(network, network.encode), (image,)),
+            ("decode", _Call(network, network.decode), (latent,)),
+        ]
+    elif isinstance(network, UViT2DModel):
+        rows = [("denoiser", network, (image, torch.tensor(1), torch.zeros(1, c.text_tokens, c.text_dim)))]
+    else:
+        rows = [("network", network, (image,))]
+    return [(type(network).__name__, component_cost(name, module, *inputs)) for name, module, inputs in rows]
 
 
 class _Call(nn.Module):
@@ -73,4 +87,4 @@ class _Call(nn.Module):
         self.owner, self.method = owner, method
 
     def forward(self, *inputs: Any) -> Any:
-        return self.method(*inputs, return_dict=False)
+        return self.method(*inputs)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ def shipped_organs(image: np.ndarray) -> dict[str, np.ndarray]:
         DataError: what it found does not look like two lungs; is it a frontal chest radiograph?
     """
     pixels = torch.from_numpy(np.round(image * 255).astype(np.uint8))[None, None]
-    segmenter = load_component(SEGMENTER).eval()
+    segmenter = _shipped_segmenter()
     found = find_lungs(segmenter, pixels)[0].numpy()
     lungs = {"right lung": found == 1, "left lung": found == 2}
     check_lungs(lungs["right lung"], lungs["left lung"])
@@ -59,6 +59,11 @@ def shipped_organs(image: np.ndarray) -> dict[str, np.ndarray]:
     if sure < SUREST:
         raise DataError(f"no lungs found for sure ({sure:.2f}); is it a frontal chest radiograph?")
     return lungs
+
+
+@cache
+def _shipped_segmenter() -> Segmenter:
+    return load_component(SEGMENTER).eval()
 
 
 def torchxrayvision_organs(image: np.ndarray) -> dict[str, np.ndarray]:
