@@ -7,6 +7,7 @@ from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
     StableDiffusionInpaintPipeline,
+    StableDiffusionPipeline,
     StableDiffusionXLInpaintPipeline,
     UNet2DConditionModel,
 )
@@ -137,3 +138,27 @@ def pipeline(*, vae=None, scheduler=None, prompt_style="report"):
     )
     made.set_progress_bar_config(disable=True)
     return made
+
+
+def stable_diffusion():
+    """Diffusers' Stable Diffusion pipeline over the words of reports; images of 64 pixels."""
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer()), hidden_size=12, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        max_position_embeddings=24,
+    )  # fmt: skip
+    unet = UNet2DConditionModel(
+        sample_size=32, block_out_channels=(8, 16), layers_per_block=1, cross_attention_dim=12, attention_head_dim=2,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        norm_num_groups=4,
+    )  # fmt: skip
+    vae = AutoencoderKL(
+        latent_channels=4, block_out_channels=(8, 8), norm_num_groups=4,
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+    )  # fmt: skip
+    pipeline = StableDiffusionPipeline(
+        random_weights(vae, seed=7), random_weights(CLIPTextModel(text), seed=8), tokenizer(),
+        random_weights(unet, seed=9), DDIMScheduler(num_train_timesteps=100), None, None,
+        requires_safety_checker=False,
+    )  # fmt: skip
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline

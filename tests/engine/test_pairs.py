@@ -10,6 +10,7 @@ from scipy import ndimage
 
 import phantoms
 import skiagraph.engine.pairs as job
+import tiny
 from skiagraph.data.datasets import load_records
 from skiagraph.engine.job import Run
 from skiagraph.engine.pairs import PairsConfig, make_pairs
@@ -136,6 +137,19 @@ def test_which_runs_train_their_own_networks(tiny_model, tmp_path):
     assert own(count=8, classes=("heart",))
     assert own(count=8, own_networks=True)
     assert not own(count=500, own_networks=False)
+
+
+def test_a_stable_diffusion_folder_makes_pairs(tmp_path):
+    """A tiny one's random pictures and maps: all stages run, and every row says what became of it."""
+    tiny.stable_diffusion().save_pretrained(tmp_path / "model")
+    prompts = ("Cardiomegaly, with a large heart.",)
+    given = config(tmp_path / "model", prompts=prompts, classes=("heart",), count=4, steps=4, own_networks=True)
+    rows = make_pairs(given, tmp_path / "out", listen=silent)["pairs"]
+    assert len(rows) == 4
+    assert {row["prompt"] for row in rows} == {prompts[0]}
+    assert len(list((tmp_path / "out/images").glob("*.png"))) == 4
+    masks = {path.stem for path in (tmp_path / "out/masks").glob("*.png")}
+    assert {row["name"] for row in rows if row["dropped"] is None} <= masks
 
 
 def test_unknown_classes_and_empty_prompts_are_refused(tiny_model, tmp_path):

@@ -3,48 +3,17 @@
 import numpy as np
 import pytest
 import torch
-from diffusers import (
-    AutoencoderKL,
-    DDIMScheduler,
-    DDPMPipeline,
-    StableDiffusionPipeline,
-    UNet2DConditionModel,
-    UNet2DModel,
-)
-from transformers import CLIPTextConfig, CLIPTextModel
+from diffusers import DDIMScheduler, DDPMPipeline, StableDiffusionPipeline, UNet2DModel
 
 import tiny
 from skiagraph.errors import ModelError
-from skiagraph.pipelines.pairs import sample_with_maps
+from skiagraph.pipelines.pairs import load_generator, sample_with_maps
+from skiagraph.pipelines.text_to_image import TextToImagePipeline
 
 PROMPTS = ["Cardiomegaly.", "Large right pleural effusion."]
 
 
-def stable_diffusion():
-    torch.manual_seed(0)
-    tokenizer = tiny.tokenizer()
-    text = CLIPTextConfig(
-        vocab_size=len(tokenizer), hidden_size=12, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
-        max_position_embeddings=24,
-    )  # fmt: skip
-    unet = UNet2DConditionModel(
-        sample_size=8, block_out_channels=(8, 16), layers_per_block=1, cross_attention_dim=12, attention_head_dim=2,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        norm_num_groups=4,
-    )  # fmt: skip
-    vae = AutoencoderKL(
-        latent_channels=4, block_out_channels=(8, 8), norm_num_groups=4,
-        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
-    )  # fmt: skip
-    pipeline = StableDiffusionPipeline(
-        vae, CLIPTextModel(text), tokenizer, unet, DDIMScheduler(num_train_timesteps=100), None, None,
-        requires_safety_checker=False,
-    )  # fmt: skip
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-@pytest.mark.parametrize("make", [tiny.pipeline, stable_diffusion])
+@pytest.mark.parametrize("make", [tiny.pipeline, tiny.stable_diffusion])
 def test_images_and_maps_of_a_class_and_of_a_word(make):
     pipeline = make()
     sampled = sample_with_maps(pipeline, PROMPTS, ["lung", "heart"], seeds=[0, 1], steps=2)
@@ -89,3 +58,24 @@ def test_pipelines_without_a_readable_denoiser_are_refused():
     pipeline = DDPMPipeline(unet, DDIMScheduler())
     with pytest.raises(ModelError, match="does not read text"):
         sample_with_maps(pipeline, PROMPTS[:1], ["lung"], seeds=[0])
+
+
+def test_what_draws_is_chosen_by_the_folder(tmp_path):
+    tiny.pipeline().save_pretrained(tmp_path / "own")
+    tiny.stable_diffusion().save_pretrained(tmp_path / "foreign")
+    tiny.inpainting_pipeline().save_pretrained(tmp_path / "painter")
+    assert isinstance(load_generator(tmp_path / "own"), TextToImagePipeline)
+    foreign = load_generator(tmp_path / "foreign", dtype=torch.bfloat16)
+    assert isinstance(foreign, StableDiffusionPipeline)
+    assert foreign.unet.dtype == torch.bfloat16
+    assert foreign.safety_checker is None
+    with pytest.raises(ModelError, match=r"cannot make images from text; it is for `skiagraph augment`"):
+        load_generator(tmp_path / "painter")
+
+
+def test_a_stable_diffusion_folder_draws_what_its_pipeline_draws(tmp_path):
+    pipeline = tiny.stable_diffusion()
+    pipeline.save_pretrained(tmp_path)
+    a, b = (sample_with_maps(p, PROMPTS, ["lung"], seeds=[3, 4], steps=2) for p in (pipeline, load_generator(tmp_path)))
+    np.testing.assert_allclose(a.images, b.images, atol=1e-5)
+    np.testing.assert_allclose(a.heats, b.heats, atol=1e-4)

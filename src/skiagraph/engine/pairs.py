@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers import DiffusionPipeline
 from PIL import Image
 from torch import Tensor
 
@@ -27,7 +28,7 @@ from skiagraph.masks.refine import refine
 from skiagraph.masks.threshold import confident_labels
 from skiagraph.models.affinity_net import AffinityNet
 from skiagraph.models.registry import DEFAULT_MODEL, load_component, model_folder
-from skiagraph.pipelines.pairs import sample_with_maps
+from skiagraph.pipelines.pairs import load_generator, sample_with_maps
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 from skiagraph.progress import Listener, progress
 from skiagraph.training.images import to_model_range
@@ -297,11 +298,12 @@ class _Sampler:
         self.config, self.output = config, output
 
     @cached_property
-    def pipeline(self) -> TextToImagePipeline:
+    def pipeline(self) -> DiffusionPipeline:
         config = self.config
-        pipeline = TextToImagePipeline.load(config.model, dtype=getattr(torch, config.dtype), device=config.device)
+        pipeline = load_generator(config.model, dtype=getattr(torch, config.dtype), device=config.device)
         pipeline.set_progress_bar_config(disable=True)
-        pipeline.in_model_words(list(config.prompts))
+        if isinstance(pipeline, TextToImagePipeline):
+            pipeline.in_model_words(list(config.prompts))
         return pipeline
 
     def __call__(self, samples: Sequence[_Sample]) -> Iterator[Done]:

@@ -36,6 +36,8 @@ COMPONENTS = {
 
 USES = {
     "TextToImagePipeline": "`skiagraph generate`, `pairs`, `edit` and `augment`",
+    "StableDiffusionPipeline": "`skiagraph pairs`",
+    "StableDiffusionXLPipeline": "`skiagraph pairs`",
     "StableDiffusionInpaintPipeline": "`skiagraph augment`",
     "StableDiffusionXLInpaintPipeline": "`skiagraph augment`",
     "Segmenter": "`skiagraph segment`",

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import diffusers
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 
 from skiagraph.attention.adapter import adapter_of
 from skiagraph.attention.heatmaps import capture_words, word_spans
-from skiagraph.devices import seeded
+from skiagraph.devices import seeded, usable_device
 from skiagraph.errors import ModelError
+from skiagraph.models.registry import DEFAULT_MODEL, loading, model_folder, require_kind
 from skiagraph.models.words import own_length
 from skiagraph.pipelines.text_to_image import TextToImagePipeline, with_words
 
@@ -24,6 +27,8 @@ CLASS_WORDS: dict[str, tuple[str, ...]] = {
 }
 """Words whose maps make up a class; any other class is its own word, which prompts must then hold."""
 
+FOREIGN = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
+"""Diffusers pipelines whose folders can be used as they are."""
 
 NOISE = (0.3, 0.75)
 """Shares of the noise schedule between which words point best: earlier there is no shape yet, later only detail."""
@@ -36,6 +41,29 @@ class ImagesWithMaps:
     images: np.ndarray
     heats: np.ndarray
     prompts: list[str]
+
+
+def load_generator(
+    name_or_folder: str | Path = DEFAULT_MODEL, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
+) -> DiffusionPipeline:
+    """What `sample_with_maps` draws with: a shipped model by name, or a local folder, our own or one of `FOREIGN`.
+
+    Raises:
+        ModelError: no such model or device, one of another kind or whose tokenizer has no length, or missing or damaged
+            files; nothing is downloaded.
+    """
+    place, folder = usable_device(device), model_folder(name_or_folder)
+    kind = require_kind(folder, TextToImagePipeline.__name__, *FOREIGN, purpose="make images from text")
+    if kind == TextToImagePipeline.__name__:
+        return TextToImagePipeline.load(folder, dtype=dtype, device=device)
+    # The checker of everyday photographs takes radiographs for nudity and blackens them.
+    unchecked = {"safety_checker": None, "requires_safety_checker": False} if kind == FOREIGN[0] else {}
+    with loading(folder):
+        pipeline = getattr(diffusers, kind).from_pretrained(
+            folder, torch_dtype=dtype, local_files_only=True, use_safetensors=True, **unchecked
+        )
+    own_length(pipeline.tokenizer)
+    return pipeline.to(place)
 
 
 def sample_with_maps(
