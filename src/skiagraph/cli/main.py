@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from skiagraph import __version__
-from skiagraph.cli import augment, edit, generate, info, pairs, segment, train
+from skiagraph.cli import augment, edit, generate, info, pairs, prompts, segment, train
 from skiagraph.errors import SkiagraphError
 
 UNWRITABLE = (
@@ -62,6 +62,7 @@ def _reported(verb: Callable[..., None]) -> Callable[..., None]:
 app.command("generate")(_reported(generate.run))
 app.command("edit")(_reported(edit.run))
 app.command("pairs")(_reported(pairs.run))
+app.command("prompts")(_reported(prompts.run))
 app.command("segment")(_reported(segment.run))
 app.command("augment")(_reported(augment.run))
 app.command("train")(_reported(train.run))
