@@ -46,7 +46,7 @@ from skiagraph.training.loop import train
 from skiagraph.training.recipe import DataConfig, OptimConfig, SegmenterRecipe
 from skiagraph.training.tasks.segmenter import Pairs, SegmenterTask, label_maps, load_pairs, read_masks
 
-LEARNING_RATES = {"unet": 2e-3, "unetr": 5e-4}
+LEARNING_RATES = {"unet": 2e-3, "unetr": 5e-4, "transunet-type": 5e-4}
 """A transformer's is lower, as is usual."""
 
 STRONGER = 1.5

@@ -1,4 +1,4 @@
-"""Segmenters of radiographs: MONAI's U-Net, and a transformer to compare it with."""
+"""Segmenters of radiographs: MONAI's U-Net, and two with transformers to compare it with."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from monai.networks.nets import UNETR, UNet
 from torch import Tensor
 
 from skiagraph.errors import ModelError
+from skiagraph.models.transunet import TransUNetType
 
 LUNGS = ("background", "right lung", "left lung")
 """Classes of the shipped lung segmenter."""
+
+ARCHITECTURES = ("unet", "unetr", "transunet-type")
 
 
 class Segmenter(ModelMixin, ConfigMixin):
@@ -23,8 +26,9 @@ class Segmenter(ModelMixin, ConfigMixin):
     Args:
         classes: names, background first.
         architecture: "unet", MONAI's residual U-Net; "unetr", a vision transformer whose layers feed a convolutional
-            decoder (Hatamizadeh et al. 2022, arXiv 2103.10504), the kind of network TransUNet is.
-        channels: width of each level of the U-Net, halving the side from level to level; of a UNETR the first counts.
+            decoder (Hatamizadeh et al. 2022, arXiv 2103.10504); "transunet-type", convolutions around a transformer
+            (`skiagraph.models.transunet`).
+        channels: width of each level, halving the side from level to level; of a UNETR only the first counts.
         working_size: side in pixels at which it looks; inputs are resampled to it and logits back.
         in_channels: of the images, 1 or 3.
     """
@@ -48,8 +52,10 @@ class Segmenter(ModelMixin, ConfigMixin):
                 in_channels, outputs, working_size, feature_size=width, hidden_size=12 * width, mlp_dim=24 * width,
                 num_heads=6, spatial_dims=2,
             )  # fmt: skip
+        elif architecture == "transunet-type":
+            self.net = TransUNetType(in_channels, outputs, working_size, channels)
         else:
-            raise ModelError(f"unknown segmenter architecture {architecture!r}; known: unet, unetr")
+            raise ModelError(f"unknown segmenter architecture {architecture!r}; known: {', '.join(ARCHITECTURES)}")
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (batch, classes, H, W) of images (batch, in_channels, H, W) in [-1, 1]; else ModelError."""

@@ -136,7 +136,7 @@ class SegmenterRecipe(_MaskedRecipe):
     """A segmenter trained on masks with Dice and cross-entropy."""
 
     task: Literal["segmenter"]
-    architecture: Literal["unet", "unetr"] = "unet"
+    architecture: Literal["unet", "unetr", "transunet-type"] = "unet"
     channels: list[int] = [16, 32, 64, 96]
 
 
