@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import torch
 from einops import rearrange
-from monai.networks.blocks import TransformerBlock, UnetrBasicBlock, UnetrUpBlock
+from monai.networks.blocks import UnetrBasicBlock, UnetrUpBlock
 from torch import Tensor, nn
 
 HEAD_WIDTH = 32
@@ -42,8 +42,10 @@ class TransUNetType(nn.Module):
         heads = max(1, width // HEAD_WIDTH)
         self.embed = nn.Conv2d(channels[-1], width, 1)
         self.positions = nn.Parameter(0.02 * torch.randn(1, tokens, width))
-        self.transformer = nn.ModuleList(TransformerBlock(width, 4 * width, heads) for _ in range(layers))
-        self.norm = nn.LayerNorm(width)
+        layer = nn.TransformerEncoderLayer(
+            width, heads, 4 * width, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.transformer = nn.TransformerEncoder(layer, layers, nn.LayerNorm(width), enable_nested_tensor=False)
         self.project = nn.Conv2d(width, channels[-1], 1)
         finer = pairwise(channels[::-1])
         self.decoder = nn.ModuleList(
@@ -60,9 +62,8 @@ class TransUNetType(nn.Module):
             levels.append(features)
         size = features.shape[-2:]
         tokens = rearrange(self.embed(features), "b c h w -> b (h w) c") + self.positions
-        for layer in self.transformer:
-            tokens = layer(tokens)
-        features = self.project(rearrange(self.norm(tokens), "b (h w) c -> b c h w", h=size[0]))
+        attended = self.transformer(tokens)
+        features = self.project(rearrange(attended, "b (h w) c -> b c h w", h=size[0]))
         for up, skip in zip(self.decoder, levels[-2::-1], strict=True):
             features = up(features, skip)
         return self.head(features)
