@@ -3,6 +3,8 @@ from pathlib import Path
 import pytest
 
 from skiagraph.errors import RecipeError
+from skiagraph.models.cost import uvit_macs
+from skiagraph.models.uvit import PRESETS
 from skiagraph.training.recipe import load_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
@@ -12,6 +14,23 @@ GOOD = "task: autoencoder\ndata: {datasets: [nih_chestxray14]}\noptim: {steps: 1
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_recipes_in_the_repository_validate(path):
     assert load_recipe(path).optim.steps > 0
+
+
+def test_chest_diffusion_is_as_published():
+    """arXiv 2407.00752, and arXiv 2209.12152 for what it does not say: U-ViT's optimiser for text to image."""
+    published = load_recipe(RECIPES[0].parent / "chest-diffusion.yaml")
+    optim = published.optim
+    assert optim.batch_size * optim.gradient_accumulation == 256
+    assert (optim.optimizer, optim.learning_rate, optim.weight_decay, optim.betas) == ("adamw", 2e-4, 0.03, (0.9, 0.9))
+    assert (optim.warmup_steps, optim.schedule, optim.ema_decay) == (5000, "constant", 0.9999)
+    assert (published.prediction_type, published.sampler, published.unconditional) == ("epsilon", "dpmsolver++", 0.1)
+    assert published.grounding_weight == 0
+    captions = published.captions
+    assert (captions.segmenter, captions.moved_share, captions.crop_share) == (None, 0, 0)
+    assert not published.sampling
+    macs = uvit_macs(**{"hidden": 1024, "depth": 20}, latent=32, patch=2, text_tokens=published.text.max_length)
+    assert PRESETS[published.denoiser.preset] == {**PRESETS["L/2"], "hidden_size": 1024, "depth": 20}
+    assert abs(macs / 1e9 / 118.918 - 1) < 0.03
 
 
 def test_there_are_recipes():

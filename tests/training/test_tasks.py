@@ -1,6 +1,8 @@
 """Every recipe's task trains, exports what loads again, and reports the measures of its log."""
 
 import json
+import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,10 +21,13 @@ from skiagraph.pipelines.text_to_image import TextToImagePipeline
 from skiagraph.progress import silent
 from skiagraph.training.images import load_images, to_model_range
 from skiagraph.training.loop import train
-from skiagraph.training.recipe import load_recipe
+from skiagraph.training.recipe import DenoiserModel, load_recipe
 from skiagraph.training.tasks import make_task
 from skiagraph.training.tasks.autoencoder import patch_transform
 from skiagraph.training.tasks.segmenter import augmented
+from skiagraph.training.views import FULL
+
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 OPTIM = """
 optim: {steps: 3, batch_size: 2, learning_rate: 1.0e-3, precision: "no", log_every: 1, validate_every: 2,
@@ -286,6 +291,36 @@ def test_text_to_image_and_fine_tuning(tmp_path, root, parts):
     other = text_to_image(parts, f"start_from: {model}").replace("hidden_size: 16", "hidden_size: 32")
     with pytest.raises(RecipeError, match="other sizes"):
         run(tmp_path, root, other, "other")
+
+
+def test_chest_diffusion_at_a_tiny_size_reads_whole_reports_of_whole_images(tmp_path, root):
+    tiny.colour_autoencoder().save_pretrained(tmp_path / "kl")
+    tiny.text_encoder().save_pretrained(tmp_path / "text")
+    tiny.tokenizer().save_pretrained(tmp_path / "text")
+    published = load_recipe(RECIPES / "chest-diffusion.yaml")
+    made = published.model_copy(
+        update={
+            "data": published.data.model_copy(update={"datasets": ["phantoms"], "root": root, "image_size": 32}),
+            "autoencoder": str(tmp_path / "kl"),
+            "denoiser": DenoiserModel(hidden_size=16, depth=2, num_heads=2, patch_size=2),
+            "text": published.text.model_copy(update={"path": str(tmp_path / "text"), "max_length": 24}),
+        }
+    )  # fmt: skip
+    task = make_task(made, tmp_path / "task")
+    generator = torch.Generator().manual_seed(0)
+    assert set(task._random_kinds(64, generator).tolist()) == {FULL}
+    rng = random.Random(0)
+    captions = [task._random_caption(0, task.train_facts[0], FULL, rng) for _ in range(40)]
+    texts = {"".join(phrase.text for phrase in caption) for caption in captions}
+    assert texts == {"", "Small left pleural effusion."}
+    loss, terms = task.loss(task.model, 2, generator)
+    assert set(terms) == {"denoising"}
+    assert torch.isfinite(loss)
+    task.export(task.model, tmp_path / "model")
+    pipeline = TextToImagePipeline.load(tmp_path / "model")
+    assert pipeline.scheduler.config.algorithm_type == "dpmsolver++"
+    assert pipeline.scheduler.config.prediction_type == "epsilon"
+    assert pipeline.config.prompt_style == "report"
 
 
 def test_views_are_cached_and_captions_speak_of_what_is_known(tmp_path, root, parts):

@@ -212,6 +212,7 @@ class CaptionConfig(_Strict):
     """
 
     segmenter: str | None = "lung-segmenter"
+    moved_share: float = Field(0.5, ge=0, le=1, description="of whole views that are slightly turned and shifted")
     crop_share: float = Field(0.2, ge=0, le=1)
     phrase_dropout: float = Field(0.25, ge=0, lt=1)
 
@@ -228,6 +229,7 @@ class TextToImageRecipe(_Recipe):
     captions: CaptionConfig = CaptionConfig()
     sampling: dict[str, float] = Field({}, description="weights of datasets and labels; 1 where absent")
     prediction_type: Literal["epsilon", "v_prediction"] = "epsilon"
+    sampler: Literal["dpmsolver++", "sde-dpmsolver++"] = "sde-dpmsolver++"
     unconditional: float = Field(0.1, ge=0, lt=1)
     grounding_weight: float = Field(0.0, ge=0)
     gain_power: float = Field(

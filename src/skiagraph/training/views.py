@@ -224,7 +224,7 @@ def _three_views(images: Tensor, lungs: Tensor, autoencoder: nn.Module, seed: in
             before = found[FULL][2]
         found[-1] = (*found[-1][:2], shown_share(before, found[-1][2], zoom))
     return {
-        name: torch.stack(parts)
+        name: torch.stack(parts).contiguous()
         for name, parts in zip(("moments", "regions", "shown"), zip(*found, strict=True), strict=True)
     }
 

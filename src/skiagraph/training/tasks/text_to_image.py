@@ -145,7 +145,7 @@ class TextToImageTask:
         count = len(self.val.scores)
         chosen = torch.arange(0, count, max(1, count // 160))
         rng = random.Random(0)
-        captions = [compose(self.val_facts[i], rng, dropout=0.0) for i in chosen.tolist()]
+        captions = [self._caption(i, self.val_facts[i], self.val_reports, rng, 0.0) for i in chosen.tolist()]
         generator = Generator().manual_seed(0)
         losses, scores = [], _GroundingScores(adapter_of(model.denoiser).pointing)
         for number, part in enumerate(chosen.split(32)):
@@ -162,13 +162,14 @@ class TextToImageTask:
 
     def export(self, model: nn.Module, folder: Path) -> None:
         text_encoder = model.text_encoder if self.frozen_text is None else self.frozen_text
+        sampler = DPMSolverMultistepScheduler.from_config(self.scheduler.config, algorithm_type=self.recipe.sampler)
         pipeline = TextToImagePipeline(
             denoiser=deepcopy(model.denoiser),  # copies, for half precision is the export's alone
             vae=deepcopy(self.autoencoder),
             perceptual_vae=load_component(self.recipe.perceptual_decoder) if self.recipe.perceptual_decoder else None,
             text_encoder=deepcopy(text_encoder),
             tokenizer=self.tokenizer,
-            scheduler=DPMSolverMultistepScheduler.from_config(self.scheduler.config, algorithm_type="sde-dpmsolver++"),
+            scheduler=sampler,
             prompt_length=self.recipe.text.max_length,
             prompt_style="findings" if self.frozen_text is None else "report",
         )
@@ -207,8 +208,9 @@ class TextToImageTask:
         return tokenize_captions(self.tokenizer, captions, self.recipe.text.max_length).trimmed().to(self.device)
 
     def _random_kinds(self, batch_size: int, generator: Generator) -> Tensor:
-        crop = self.recipe.captions.crop_share
-        shares = torch.tensor([(1 - crop) / 2, (1 - crop) / 2, crop])
+        c = self.recipe.captions
+        whole = 1 - c.crop_share
+        shares = torch.tensor([whole * (1 - c.moved_share), whole * c.moved_share, c.crop_share])
         return torch.multinomial(shares, batch_size, replacement=True, generator=generator)
 
     def _facts(self, full: list[list[Fact]], chosen: Tensor, kinds: Tensor, views: ViewBatch) -> list[list[Fact]]:
@@ -219,9 +221,16 @@ class TextToImageTask:
     def _random_caption(self, index: int, facts: list[Fact], kind: int, rng: random.Random) -> list[Phrase]:
         if rng.random() < self.recipe.unconditional:
             return []
-        if self.reports[index] and self.frozen_text is not None and kind != CROP:
-            return [Phrase(self.reports[index])]
-        return compose(facts, rng, self.recipe.captions.phrase_dropout)
+        reports = () if kind == CROP else self.reports
+        return self._caption(index, facts, reports, rng, self.recipe.captions.phrase_dropout)
+
+    def _caption(
+        self, index: int, facts: list[Fact], reports: Sequence[str | None], rng: random.Random, dropout: float
+    ) -> list[Phrase]:
+        """The report for an encoder that reads reports, where there is one; else the facts."""
+        if reports and reports[index] and self.frozen_text is not None:
+            return [Phrase(reports[index])]
+        return compose(facts, rng, dropout)
 
     def _views(self, cache: Path) -> tuple[Views, Views, Tensor]:
         data, recipe = self.recipe.data, self.recipe
@@ -237,7 +246,7 @@ class TextToImageTask:
         train_views = views("train", train, recipe.seed)
         val_views = views("val", val, recipe.seed + 1, train_views.cohorts)
         self.train_facts, self.val_facts = _full_facts(train, train_views), _full_facts(val, val_views)
-        self.reports = [r.report for r in train]
+        self.reports, self.val_reports = [r.report for r in train], [r.report for r in val]
         weights = torch.tensor([record_weight(r, recipe.sampling) for r in train])
         return train_views, val_views, weights
 
