@@ -8,22 +8,42 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "AffinityNet": "skiagraph.models.affinity_net",
-    "FindingClassifier": "skiagraph.models.finding_classifier",
-    "LatentSegmenter": "skiagraph.models.latent_segmenter",
-    "Segmenter": "skiagraph.models.segmenter",
-    "SmallAutoencoderKL": "skiagraph.models.autoencoder",
-    "TextToImagePipeline": "skiagraph.pipelines.text_to_image",
-    "UViT2DModel": "skiagraph.models.uvit",
+    "AffinityNet": "models.affinity_net:AffinityNet",
+    "AugmentConfig": "engine.augment:AugmentConfig",
+    "EditConfig": "engine.edit:EditConfig",
+    "EditSettings": "pipelines.counterfactual:EditSettings",
+    "FindingClassifier": "models.finding_classifier:FindingClassifier",
+    "GenerateConfig": "engine.generate:GenerateConfig",
+    "LatentSegmenter": "models.latent_segmenter:LatentSegmenter",
+    "PairsConfig": "engine.pairs:PairsConfig",
+    "SegmentConfig": "engine.segment:SegmentConfig",
+    "Segmenter": "models.segmenter:Segmenter",
+    "SmallAutoencoderKL": "models.autoencoder:SmallAutoencoderKL",
+    "TextToImagePipeline": "pipelines.text_to_image:TextToImagePipeline",
+    "UViT2DModel": "models.uvit:UViT2DModel",
+    "augment": "engine.augment:augment",
+    "edit": "engine.edit:edit",
+    "edit_image": "pipelines.counterfactual:edit_image",
+    "generate": "engine.generate:generate",
+    "info": "engine.info:describe",
+    "load_recipe": "training.recipe:load_recipe",
+    "pairs": "engine.pairs:make_pairs",
+    "parse_report": "data.reports:parse_report",
+    "retrieve": "data.retrieval:retrieve",
+    "segment": "engine.segment:segment",
+    "train": "engine.train:train_recipe",
 }
+"""Public names, and where each is: every verb of the command line, what it is told, and the networks."""
+
 __all__ = sorted(_PUBLIC)
 
 
 def __getattr__(name: str) -> Any:
-    """Load public classes on first use; diffusers finds the components of a saved pipeline this way."""
+    """Load public names on first use; diffusers finds the components of a saved pipeline this way."""
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_PUBLIC[name]), name)
+    module, attribute = _PUBLIC[name].split(":")
+    return getattr(import_module(f"{__name__}.{module}"), attribute)
 
 
 def __dir__() -> list[str]:

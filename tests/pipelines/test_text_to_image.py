@@ -188,3 +188,29 @@ def test_models_and_devices_that_do_not_fit_are_refused_on_loading(tiny_model):
         TextToImagePipeline.load("lung-segmenter")
     with pytest.raises(ModelError, match="no device 'banana'"):
         TextToImagePipeline.load(tiny_model, device="banana")
+
+
+def test_output_types_are_those_of_diffusers_and_hold_one_picture():
+    pipeline = tiny.pipeline()
+    given = {"num_inference_steps": 2, "seeds": [5, 6]}
+    plain = pipeline(["Cardiomegaly.", "Effusion."], **given).images
+    tensor = pipeline(["Cardiomegaly.", "Effusion."], **given, output_type="pt").images
+    pictures = pipeline(["Cardiomegaly.", "Effusion."], **given, output_type="pil").images
+    assert tensor.shape == (2, 1, *plain.shape[1:])
+    np.testing.assert_allclose(tensor[:, 0].numpy(), plain, atol=1e-6)
+    assert [p.mode for p in pictures] == ["L", "L"]
+    np.testing.assert_allclose(np.asarray(pictures[1]) / 255, plain[1], atol=0.003)
+    images, prompts, truncated = pipeline("Cardiomegaly.", num_inference_steps=1, seeds=[0], return_dict=False)
+    assert (len(images), prompts, truncated) == (1, ["Cardiomegaly."], [False])
+    with pytest.raises(ModelError, match="output_type 'jpeg' is unknown; known: np, pt, pil, latent"):
+        pipeline("Cardiomegaly.", output_type="jpeg")
+
+
+def test_a_folder_loads_as_diffusers_loads_one_and_prints_nothing(tmp_path, capfd):
+    tiny.pipeline().save_pretrained(tmp_path)
+    capfd.readouterr()
+    pipeline = TextToImagePipeline.load(tmp_path)
+    assert "MISSING" not in "".join(capfd.readouterr())
+    again = TextToImagePipeline.from_pretrained(tmp_path)
+    a, b = (p("Cardiomegaly.", num_inference_steps=2, seeds=[0]).images for p in (pipeline, again))
+    np.testing.assert_allclose(a, b, atol=1e-5)

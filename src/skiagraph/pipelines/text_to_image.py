@@ -16,6 +16,7 @@ from diffusers import DiffusionPipeline, SchedulerMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils import logging as diffusers_logging
 from diffusers.utils.torch_utils import randn_tensor
+from PIL.Image import Image, fromarray
 from torch import Generator, Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -32,18 +33,20 @@ from skiagraph.pipelines.schedulers import check_scheduler
 
 DECODED_AT_ONCE = 8
 
+OUTPUT_TYPES = ("np", "pt", "pil", "latent")
+
 
 @dataclass
 class TextToImageOutput(BaseOutput):
     """Synthetic radiographs.
 
-    images: float32 (n, H, W) in [0, 1], (n, H, W, 3) of a colour model, as an array or, with output_type "latent",
-        scaled latents (n, c, h, w).
+    images: by `output_type`: "np", float32 (n, H, W) in [0, 1], (n, H, W, 3) of a colour model; "pt", a tensor
+        (n, channels, H, W) in [0, 1]; "pil", a list of pictures; "latent", scaled latents (n, c, h, w).
     prompts: what the text encoder was given for each image.
     truncated: for each image, whether its prompt was cut off.
     """
 
-    images: np.ndarray | Tensor
+    images: np.ndarray | Tensor | list[Image]
     prompts: list[str]
     truncated: list[bool]
 
@@ -143,8 +146,9 @@ class TextToImagePipeline(DiffusionPipeline):
         generator: Generator | list[Generator] | None = None,
         latents: Tensor | None = None,
         output_type: str = "np",
+        return_dict: bool = True,
         callback_on_step_end: Callable[[TextToImagePipeline, int, int, dict], dict] | None = None,
-    ) -> TextToImageOutput:
+    ) -> TextToImageOutput | tuple:
         """Generate radiographs.
 
         Args:
@@ -158,14 +162,17 @@ class TextToImagePipeline(DiffusionPipeline):
             seeds: one per image; an image depends on its own seed and not on the batch it is in.
             generator: torch generator(s) instead of seeds, as in diffusers.
             latents: starting noise (n, c, h, w) instead of seeds.
-            output_type: "np" for float images in [0, 1], "latent" for scaled latents.
+            output_type: "np", "pt", "pil" or "latent"; see `TextToImageOutput`.
+            return_dict: else the output's values as a tuple, as in diffusers.
             callback_on_step_end: gets (pipeline, step index, timestep, {"latents": ...}); may return new latents.
 
         Raises:
             ReportError: an empty prompt, or one that names nothing the model knows.
-            ModelError: counts of prompts, negative prompts and seeds that do not fit, a seed out of range, or a
-                scheduler of another kind of model.
+            ModelError: counts of prompts, negative prompts and seeds that do not fit, a seed out of range, a scheduler
+                of another kind of model, or an unknown `output_type`.
         """
+        if output_type not in OUTPUT_TYPES:
+            raise ModelError(f"output_type {output_type!r} is unknown; known: {', '.join(OUTPUT_TYPES)}")
         check_scheduler(self.scheduler)
         worded = [with_words(p, naming) for p in self.in_model_words(prompt)]
         prompts = [p for p in worded for _ in range(num_images_per_prompt)]
@@ -185,9 +192,10 @@ class TextToImagePipeline(DiffusionPipeline):
                 if callback_on_step_end is not None:
                     latents = callback_on_step_end(self, index, timestep, {"latents": latents}).get("latents", latents)
                 bar.update()
-        images = latents if output_type == "latent" else self.draw(latents, generators)
+        images = latents if output_type == "latent" else _as_type(self.draw(latents, generators), output_type)
         self.maybe_free_model_hooks()
-        return TextToImageOutput(images=images, prompts=prompts, truncated=list(text.truncated[-len(prompts) :]))
+        output = TextToImageOutput(images=images, prompts=prompts, truncated=list(text.truncated[-len(prompts) :]))
+        return output if return_dict else output.to_tuple()
 
     def draw(self, latents: Tensor, generators: list[Generator] | Generator | None = None) -> np.ndarray:
         """Images as `decode` gives them of generated latents, by the perceptual decoder where the model has one.
@@ -320,6 +328,15 @@ def _quiet_loading() -> Iterator[None]:
         diffusers_logging.set_verbosity(verbosity)
         if shown:
             diffusers_logging.enable_progress_bar()
+
+
+def _as_type(images: np.ndarray, output_type: str) -> np.ndarray | Tensor | list[Image]:
+    """Images (n, H, W) or (n, H, W, 3) in [0, 1] as a caller wants them."""
+    if output_type == "np":
+        return images
+    if output_type == "pt":
+        return torch.from_numpy(images[:, None] if images.ndim == 3 else np.moveaxis(images, -1, 1))
+    return [fromarray(np.round(image * 255).astype(np.uint8)) for image in images]
 
 
 def _generators(seeds: Sequence[int] | None, generator: Any, count: int) -> list[Generator] | Generator | None:

@@ -1,0 +1,71 @@
+"""What README and docs/python.md show runs as it stands, with fewer denoising steps."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+STEPS = {"generate": 2, "pairs": 4, "edit": 4}
+"""In the place of the defaults, which take minutes."""
+
+
+def blocks(path, language):
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / path).read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def commands():
+    """README's commands, but for those of training, which need data sets and hours."""
+    lines = [line for block in blocks("README.md", "sh") for line in block.replace("\\\n", " ").splitlines()]
+    found = [shlex.split(line, comments=True)[1:] for line in lines if line.startswith(".venv/bin/skiagraph")]
+    return [c for c in found if c[0] != "train" and not any(part.startswith("runs/") for part in c)]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    return tmp_path
+
+
+def run(folder, *arguments):
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=folder, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_every_command_of_the_readme_runs_one_after_the_other(folder):
+    found = commands()
+    assert {c[0] for c in found} == {"generate", "info", "pairs", "prompts", "edit", "augment", "segment"}
+    for command in found:
+        steps = ["--steps", str(STEPS[command[0]])] if command[0] in STEPS else []
+        run(folder, "-m", "skiagraph", *command, *steps)
+
+
+def test_options_of_the_readme_exist():
+    from typer.main import get_command
+
+    from skiagraph.cli.main import app
+
+    known = {
+        name: {o for p in c.params for o in (*p.opts, *p.secondary_opts)}
+        for name, c in get_command(app).commands.items()
+    }
+    for verb, *rest in commands():
+        assert {part for part in rest if part.startswith("-")} <= known[verb], verb
+
+
+@pytest.mark.slow
+def test_the_examples_in_python_run(folder):
+    code = "\n".join(blocks("docs/python.md", "python"))
+    assert "steps=30" in code
+    fast = code.replace("steps=30", "steps=3").replace("steps=50", "steps=4")
+    out = run(folder, "-c", fast)
+    assert "sliced Wasserstein" in out
+    assert (folder / "out/effusion.png").is_file()
+    run(folder, "-c", blocks("README.md", "python")[0].replace("num_inference_steps=30", "num_inference_steps=2"))
