@@ -26,6 +26,11 @@ def test_features_do_not_depend_on_the_batch(extractor):
     np.testing.assert_allclose(together[2:], extractor.features(images[2:], batch_size=1), atol=1e-4)
 
 
+def test_a_mirrored_view_is_read_without_a_copy_by_the_caller(extractor):
+    images = ramps(1)[:, ::-1]
+    np.testing.assert_allclose(extractor.features(images), extractor.features(images.copy()))
+
+
 def test_grey_is_colour_of_three_equal_planes(extractor):
     grey, colour = ramps(2), np.stack([ramps(2)] * 3, axis=1)
     np.testing.assert_allclose(extractor.features(colour), extractor.features(grey), atol=1e-5)

@@ -111,7 +111,7 @@ class ImageNetExtractor:
 
 def _batches(images: np.ndarray, size: int) -> Iterator[Tensor]:
     """Batches (n, 1 or 3, H, W) in [-1, 1]."""
-    images = np.asarray(images, np.float32)
+    images = np.ascontiguousarray(images, np.float32)
     in_range = images.size and images.min() >= 0 and images.max() <= 1
     known = images.ndim == 3 or (images.ndim == 4 and images.shape[1] == 3)
     if not known or not in_range or any(side % 32 for side in images.shape[-2:]):
