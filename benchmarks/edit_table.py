@@ -45,7 +45,8 @@ from skiagraph.pipelines.text_to_image import TextToImagePipeline
 
 ABLATIONS = {
     "full": {}, "without Eq. 5": {"floor": 1.0}, "without Eq. 6": {"eta": 0.0}, "without Eq. 9": {"alpha": 0.0},
-    "without all three": {"floor": 1.0, "eta": 0.0, "alpha": 0.0}, "noise start": {"start": "noise"}, "strength 0.8": {"strength": 0.8},
+    "without all three": {"floor": 1.0, "eta": 0.0, "alpha": 0.0}, "noise start": {"start": "noise"},
+    "strength 0.8": {"strength": 0.8},
 }  # fmt: skip
 """Rows of our own method: the defaults with these settings."""
 

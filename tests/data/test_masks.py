@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dicom_seg import segmentation
+from dicom_files import segmentation
 from skiagraph.data.masks import LUNG_SIDES, read_mask, read_region, read_segments, write_mask
 from skiagraph.errors import DataError, MaskError
 

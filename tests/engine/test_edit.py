@@ -11,7 +11,7 @@ import phantoms
 import skiagraph.engine.edit as job
 import skiagraph.pipelines.organs as organs
 import tiny
-from dicom_seg import segmentation
+from dicom_files import segmentation
 from skiagraph.data.anatomy import regions_of
 from skiagraph.data.images import read_radiograph
 from skiagraph.engine.edit import MARGIN, EditConfig, edit

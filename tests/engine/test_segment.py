@@ -1,5 +1,6 @@
 """The segmentation job on tiny models."""
 
+import csv
 import json
 
 import numpy as np
@@ -10,9 +11,10 @@ from PIL import Image
 import phantoms
 import skiagraph.engine.segment as job
 import tiny
+from dicom_files import write_dicom
 from skiagraph.data.images import square
 from skiagraph.data.masks import read_mask
-from skiagraph.engine.segment import SegmentConfig, list_inputs, segment
+from skiagraph.engine.segment import SegmentConfig, segment
 from skiagraph.errors import ImageError, ModelError, SkiagraphError
 from skiagraph.models.registry import load_component
 from skiagraph.progress import silent
@@ -163,14 +165,38 @@ def test_mistakes_are_named_before_anything_is_written(models, pictures, tmp_pat
         segment(config(pictures, models / "latent"), out, listen=silent)
 
 
-def test_names_of_masks(pictures, tmp_path):
-    Image.open(pictures / "a.png").save(pictures / "a.jpg")
-    (pictures / ".hidden.png").write_bytes(b"")
-    (pictures / "out").mkdir()
-    (pictures / "out/mask.png").write_bytes(b"")
-    names = {item.name for item in list_inputs([str(pictures)], pictures / "out")}
-    assert names == {"a.png", "a.jpg", "b", "sub/a", "sub/c", "sub/d"}
-    uids = [pictures / "1.2.840.1", pictures / "1.2.840.2"]
-    for path in uids:
-        path.write_bytes(b"")
-    assert {"1.2.840.1", "1.2.840.2"} < {item.name for item in list_inputs([str(pictures)], pictures / "out")}
+def test_other_files_of_a_folder_are_listed_with_why(models, pictures, tmp_path):
+    (pictures / "notes.txt").write_text("not a picture")
+    manifest = segment(config(pictures, models / "unet"), tmp_path / "o", listen=silent)
+    assert manifest["failed"] == []
+    assert list(manifest["passed_over"]) == [str(pictures / "notes.txt")]
+    assert "no PNG" in manifest["passed_over"][str(pictures / "notes.txt")]
+
+
+def test_the_table_has_a_line_for_each_mask_with_areas(models, pictures, tmp_path):
+    write_dicom(pictures / "x.dcm", np.asarray(Image.open(pictures / "a.png")), PixelSpacing=[0.5, 0.25])
+    manifest = segment(config(pictures, models / "unet"), tmp_path / "o", listen=silent)
+    with open(tmp_path / "o/masks.csv", newline="") as stream:
+        lines = list(csv.DictReader(stream))
+    assert [line["mask"] for line in lines] == [row["mask"] for row in manifest["images"]]
+    for line in lines:
+        labels = np.asarray(Image.open(tmp_path / "o" / line["mask"]))
+        assert (int(line["height"]), int(line["width"])) == labels.shape
+        assert float(line["area left lung"]) == pytest.approx((labels == 2).mean(), abs=1e-6)
+        mm2 = (labels == 2).sum() * 0.125
+        stated = line["source"].endswith(".dcm")
+        assert line["area_mm2 left lung"] == (str(round(mm2, 2)) if stated else "")
+
+
+@pytest.mark.parametrize("name", ["unet", "colour"])
+def test_the_sheet_shows_masks_on_their_pictures(models, pictures, tmp_path, name):
+    segment(config(pictures, models / name), tmp_path / "o", listen=silent)
+    sheet = Image.open(tmp_path / "o/contact-sheet.png")
+    assert sheet.mode == "RGB"
+    assert "Synthetic" not in sheet.text, "these pictures are real"
+
+
+def test_lateral_views_are_refused(models, tmp_path):
+    side = write_dicom(tmp_path / "in/x.dcm", Modality="DX", ViewPosition="LL")
+    manifest = segment(config(side, models / "unet"), tmp_path / "o", listen=silent)
+    assert "lateral" in manifest["failed"][0]["error"]

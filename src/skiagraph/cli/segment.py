@@ -37,10 +37,12 @@ def run(
     overwrite: Overwrite = False,
     extend: Annotated[bool, typer.Option("--extend", help="Go on from a run that had other inputs.")] = False,
 ) -> None:
-    """Segment PATHS: masks at each picture's own size and a manifest in OUTPUT.
+    """Segment PATHS: masks at each picture's own size, a table of areas, a contact sheet and a manifest in OUTPUT.
 
     One class is 255 in a PNG, several are 1, 2, ... Files that cannot be read are listed and skipped, and the exit code
     is then 1.
+
+    Example: skiagraph segment hospital/ -o masks
     """
     from skiagraph.engine.segment import SegmentConfig, segment
 
@@ -52,6 +54,11 @@ def run(
     failed = manifest["failed"]
     for row in failed:
         typer.echo(f"skiagraph: skipped: {row['error']}", err=True)
+    passed = len(manifest["passed_over"])
+    if passed:
+        typer.echo(
+            f"skiagraph: {passed} file(s) are no frontal picture and were passed over; manifest.json says why", err=True
+        )
     typer.echo(f"{len(manifest['images'])} masks in {output / 'masks'}; {len(failed)} of the inputs skipped")
     if failed:
         raise typer.Exit(1)

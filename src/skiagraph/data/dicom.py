@@ -59,7 +59,7 @@ def open_dicom(path: Path, **options: Any) -> Dataset:
 
 
 def check_header(dataset: Dataset, path: Path) -> None:
-    """Raise ImageError unless a dataset is one projection or photograph whose pixels can be decoded here."""
+    """Raise ImageError unless a dataset is one projection or photograph with pixels."""
     modality = str(dataset.get("Modality") or "")
     if modality and modality not in MODALITIES:
         raise ImageError(f"DICOM {path} is {modality}, not a radiograph; what is read: {', '.join(MODALITIES)}")
@@ -67,9 +67,6 @@ def check_header(dataset: Dataset, path: Path) -> None:
         raise ImageError(f"DICOM {path} has no pixels; it may be a report, or a header that was saved alone")
     if int(dataset.get("NumberOfFrames") or 1) > 1:
         raise ImageError(f"DICOM {path} has {dataset.NumberOfFrames} frames; give one frame a file")
-    syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax.is_compressed and not _decodable(syntax):
-        raise ImageError(f"DICOM {path} is compressed as {syntax.name}, which cannot be decoded here; {EXTRA}")
 
 
 def view_of(dataset: Dataset) -> str | None:
@@ -77,8 +74,21 @@ def view_of(dataset: Dataset) -> str | None:
     return VIEWS.get(str(dataset.get("ViewPosition") or "").strip().upper())
 
 
-def read_dicom(path: Path) -> tuple[np.ndarray, str | None]:
-    """Pixels in [0, 1], bright = dense, (H, W) or (H, W, 3), and the view.
+def spacing_of(dataset: Dataset) -> tuple[float, float] | None:
+    """Millimetres between rows and between columns; None where the file does not say.
+
+    `PixelSpacing` is taken before `ImagerPixelSpacing`, which is the detector's and larger than the patient's.
+    """
+    given = dataset.get("PixelSpacing") or dataset.get("ImagerPixelSpacing")
+    try:
+        rows, columns = map(float, given or ())
+    except (TypeError, ValueError):
+        return None
+    return (rows, columns) if rows > 0 and columns > 0 else None
+
+
+def read_dicom(path: Path) -> tuple[np.ndarray, Dataset]:
+    """Pixels in [0, 1], bright = dense, (H, W) or (H, W, 3), and the data set they are of.
 
     Grey values go through rescale (or modality LUT) and the window (or VOI LUT); black and white are the limits of the
     result or, where no window is given, its robust percentiles. MONOCHROME1 is inverted. Colours are divided by their
@@ -89,18 +99,21 @@ def read_dicom(path: Path) -> tuple[np.ndarray, str | None]:
     """
     dataset = open_dicom(path)
     check_header(dataset, path)
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if syntax.is_compressed and not _decodable(syntax):
+        raise ImageError(f"DICOM {path} is compressed as {syntax.name}, which cannot be decoded here; {EXTRA}")
     kind = dataset.PhotometricInterpretation
     try:
         stored = dataset.pixel_array
         if kind == "RGB" or kind.startswith("YBR"):
-            return stored / (2.0 ** int(dataset.BitsStored) - 1), view_of(dataset)
+            return stored / (2.0 ** int(dataset.BitsStored) - 1), dataset
         if kind not in ("MONOCHROME1", "MONOCHROME2"):
             raise ImageError(f"DICOM {path} is {kind}; expected MONOCHROME1, MONOCHROME2, RGB or YBR")
         pixels = _grey(stored, dataset)
     except UNREADABLE as error:
-        hint = f"; {EXTRA} may decode it" if dataset.file_meta.TransferSyntaxUID.is_compressed else ""
+        hint = f"; {EXTRA} may decode it" if syntax.is_compressed else ""
         raise ImageError(f"DICOM {path} cannot be read ({one_line(error)}){hint}") from error
-    return 1 - pixels if kind == "MONOCHROME1" else pixels, view_of(dataset)
+    return 1 - pixels if kind == "MONOCHROME1" else pixels, dataset
 
 
 def _grey(stored: np.ndarray, dataset: Dataset) -> np.ndarray:

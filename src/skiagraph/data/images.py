@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from skiagraph.data.dicom import check_header, is_dicom, open_dicom, read_dicom, view_of
-from skiagraph.errors import ImageError, one_line
+from skiagraph.data.dicom import check_header, is_dicom, open_dicom, read_dicom, spacing_of, view_of
+from skiagraph.errors import ImageError
 from skiagraph.files import atomic_path
 
 SYNTHETIC_TEXT = {"Synthetic": "Synthetic image made by skiagraph; not a real patient, not for clinical use"}
@@ -20,58 +20,46 @@ COLOUR_TOLERANCE = 12 / 255
 """Mean channel difference up to which a colour file counts as a grey picture (JPEG chroma noise)."""
 
 
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+"""Names of pictures: such a file of a folder is one, even where it is damaged."""
+
+
 @dataclass(frozen=True)
 class Radiograph:
-    """One picture: `pixels` float32 (H, W) in [0, 1], bright = dense; `view` "AP", "PA", "LATERAL" or None."""
+    """One picture, and what its file says of it.
+
+    pixels: float32 (H, W) in [0, 1], bright = dense; (H, W, 3) of a coloured picture.
+    view: "AP", "PA", "LATERAL" or None.
+    spacing: millimetres between rows and between columns, or None.
+    bits: of a pixel, as stored: 8 or 16.
+    """
 
     pixels: np.ndarray
     source: Path
     view: str | None = None
+    spacing: tuple[float, float] | None = None
+    bits: int = 8
 
 
-def read_radiograph(path: str | Path) -> Radiograph:
-    """Read a PNG, JPEG, WebP or DICOM file.
+def read_image(path: str | Path) -> Radiograph:
+    """Read a PNG, JPEG, WebP or DICOM file, grey or coloured.
 
     Pictures of 8 or 16 bits are divided by their full scale; DICOM (recognised by content) is read by `read_dicom`.
     Equal colour channels, as of screenshots, become grey.
 
     Raises:
-        ImageError: missing, unreadable, truncated, constant, coloured or multi-frame files, DICOM without pixels or of
-            another modality, or a side under 32 px.
+        ImageError: missing, unreadable, truncated, constant or multi-frame files, DICOM without pixels or of another
+            modality, or a side under 32 px.
     """
-    pixels, view = _read(Path(path))
-    if pixels.ndim == 3:
-        raise ImageError(f"image {path} is coloured; a radiograph is grey")
-    return Radiograph(pixels=pixels, source=Path(path), view=view)
-
-
-def read_picture(path: str | Path) -> np.ndarray:
-    """Any picture, float32 in [0, 1]: (H, W) as `read_radiograph` gives it or, where it is coloured, (H, W, 3).
-
-    Raises:
-        ImageError: as `read_radiograph`, but for colour.
-    """
-    return _read(Path(path))[0]
-
-
-def read_planes(path: str | Path, channels: int) -> np.ndarray:
-    """A picture as float32 (channels, H, W) in [0, 1]: 1 as `read_radiograph`, 3 as `read_picture` gives it.
-
-    Of a grey picture all channels are equal.
-    """
-    pixels = read_radiograph(path).pixels if channels == 1 else read_picture(path)
-    return np.broadcast_to(np.moveaxis(np.atleast_3d(pixels), -1, 0), (channels, *pixels.shape[:2]))
-
-
-def _read(path: Path) -> tuple[np.ndarray, str | None]:
-    """Pixels, grey or coloured, and the view where the file says it."""
+    path = Path(path)
     if not path.is_file():
         raise ImageError(f"image {path} does not exist or is a folder; give the path of a PNG, JPEG or DICOM file")
-    view = None
+    view = spacing = None
     if is_dicom(path):
-        pixels, view = read_dicom(path)
+        pixels, dataset = read_dicom(path)
+        view, spacing, bits = view_of(dataset), spacing_of(dataset), int(dataset.BitsStored)
     else:
-        pixels = _read_picture(path)
+        pixels, bits = _read_picture(path)
     pixels = _without_colour_noise(pixels)
     if min(pixels.shape[:2]) < MINIMUM_SIDE:
         raise ImageError(
@@ -79,7 +67,39 @@ def _read(path: Path) -> tuple[np.ndarray, str | None]:
         )
     if pixels.min() == pixels.max():
         raise ImageError(f"image {path} is constant; it shows nothing")
-    return pixels.astype(np.float32), view
+    return Radiograph(pixels.astype(np.float32), path, view, spacing, 8 if bits <= 8 else 16)
+
+
+def read_radiograph(path: str | Path) -> Radiograph:
+    """Read a grey picture, as `read_image` does.
+
+    Raises:
+        ImageError: as `read_image`, or coloured.
+    """
+    radiograph = read_image(path)
+    planes_of(radiograph, 1)
+    return radiograph
+
+
+def read_picture(path: str | Path) -> np.ndarray:
+    """Pixels of any picture, float32 in [0, 1], (H, W) or (H, W, 3), as `read_image` reads it."""
+    return read_image(path).pixels
+
+
+def read_planes(path: str | Path, channels: int) -> np.ndarray:
+    """A picture's `planes_of`, as `read_image` reads it."""
+    return planes_of(read_image(path), channels)
+
+
+def planes_of(image: Radiograph, channels: int) -> np.ndarray:
+    """Pixels as float32 (channels, H, W) in [0, 1], for 1 channel or 3; of a grey picture all channels are equal.
+
+    Raises:
+        ImageError: colours, where there is to be one channel.
+    """
+    if channels == 1 and image.pixels.ndim == 3:
+        raise ImageError(f"image {image.source} is coloured; a radiograph is grey")
+    return np.broadcast_to(np.moveaxis(np.atleast_3d(image.pixels), -1, 0), (channels, *image.pixels.shape[:2]))
 
 
 def _without_colour_noise(pixels: np.ndarray) -> np.ndarray:
@@ -90,7 +110,7 @@ def _without_colour_noise(pixels: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Listing:
-    """Files of a folder: `pictures` that can be read, in order, and of every other file why it was `passed_over`."""
+    """Files of a folder: `pictures`, in order, and of every other file why it was `passed_over`."""
 
     pictures: tuple[Path, ...]
     passed_over: Mapping[Path, str]
@@ -99,8 +119,8 @@ class Listing:
 def list_pictures(folder: str | Path) -> Listing:
     """Frontal radiographs and other pictures below a folder, by their headers; no pixels are decoded.
 
-    Passed over are hidden files, those that are no picture, damaged ones, and DICOM of another modality, without
-    pixels, of several frames, that cannot be decoded here, or that says that its view is lateral.
+    Passed over are hidden files, those that are no picture, and DICOM of another modality, without pixels, of several
+    frames, or that says that its view is lateral. Damaged pictures are pictures: reading them says what is wrong.
 
     Raises:
         ImageError: no such folder.
@@ -108,9 +128,9 @@ def list_pictures(folder: str | Path) -> Listing:
     folder = Path(folder)
     if not folder.is_dir():
         raise ImageError(f"folder {folder} does not exist; give a folder of pictures")
-    faults = {path: _fault(path, folder) for path in sorted(folder.rglob("*")) if path.is_file()}
-    pictures = tuple(path for path, fault in faults.items() if fault is None)
-    return Listing(pictures, {path: fault for path, fault in faults.items() if fault is not None})
+    reasons = {path: _no_picture(path, folder) for path in sorted(folder.rglob("*")) if path.is_file()}
+    pictures = tuple(path for path, reason in reasons.items() if reason is None)
+    return Listing(pictures, {path: reason for path, reason in reasons.items() if reason is not None})
 
 
 def require_frontal(view: str | None, path: str | Path) -> None:
@@ -119,26 +139,33 @@ def require_frontal(view: str | None, path: str | Path) -> None:
         raise ImageError(f"{path} is a lateral view; the models know frontal views only")
 
 
-def _fault(path: Path, folder: Path) -> str | None:
-    """Why a file is no picture to read; None for one that is."""
+def _no_picture(path: Path, folder: Path) -> str | None:
+    """Why a file is no picture to read; None for one that is, or would be if it were whole."""
     if any(part.startswith(".") for part in path.relative_to(folder).parts):
         return f"{path} is hidden"
     if path.name == "DICOMDIR":
         return f"{path} is the index of a DICOM medium"
+    if is_dicom(path):
+        return _no_frontal(path)
     try:
-        if is_dicom(path):
-            dataset = open_dicom(path, defer_size="1 KB")
-            check_header(dataset, path)
-            require_frontal(view_of(dataset), path)
-        else:
-            with Image.open(path) as picture:
-                picture.verify()
+        Image.open(path).close()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        damaged = path.suffix.lower() in PICTURES or not isinstance(error, UnidentifiedImageError)
+        return None if damaged else f"{path} is no PNG, JPEG, WebP or DICOM file"
+    return None
+
+
+def _no_frontal(path: Path) -> str | None:
+    """Why a DICOM file is no frontal radiograph, by its header; None where that cannot be read."""
+    try:
+        dataset = open_dicom(path, defer_size="1 KB")
+    except ImageError:
+        return None
+    try:
+        check_header(dataset, path)
+        require_frontal(view_of(dataset), path)
     except ImageError as error:
         return str(error)
-    except UnidentifiedImageError:
-        return f"{path} is no PNG, JPEG, WebP or DICOM file"
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return f"{path} cannot be read ({one_line(error)})"
     return None
 
 
@@ -209,17 +236,18 @@ def _checked(pixels: np.ndarray) -> np.ndarray:
     return pixels.astype(np.float32)
 
 
-def _read_picture(path: Path) -> np.ndarray:
+def _read_picture(path: Path) -> tuple[np.ndarray, int]:
+    """Pixels in [0, 1], and how many bits they were stored in."""
     try:
         with Image.open(path) as picture:
             if getattr(picture, "n_frames", 1) > 1:
                 raise ImageError(f"image {path} has {picture.n_frames} frames; give one frame a file")
             picture.load()
             if picture.mode in ("I;16", "I;16B", "I;16L", "I"):
-                return _scaled(np.asarray(picture).astype(np.int64), 65535, path)
+                return _scaled(np.asarray(picture).astype(np.int64), 65535, path), 16
             if picture.mode in ("L", "1"):
-                return np.asarray(picture.convert("L"), np.float32) / 255
-            return np.asarray(picture.convert("RGB"), np.float32) / 255
+                return np.asarray(picture.convert("L"), np.float32) / 255, 8
+            return np.asarray(picture.convert("RGB"), np.float32) / 255, 8
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ImageError(f"image {path} cannot be read ({error}); is it a whole PNG, JPEG or DICOM file?") from error
 

@@ -13,6 +13,7 @@ import torch
 from skiagraph.data.anatomy import Regions
 from skiagraph.data.captions import finding_phrase, report_prompt
 from skiagraph.data.images import SYNTHETIC_TEXT, Radiograph, read_radiograph, square, unsquare, write_png
+from skiagraph.data.inputs import list_inputs
 from skiagraph.data.masks import read_region, read_segments
 from skiagraph.data.reports import Finding, Report, parse_report
 from skiagraph.data.roi import roi_of_all
@@ -20,7 +21,6 @@ from skiagraph.data.tables import read_table
 from skiagraph.devices import AUTO
 from skiagraph.engine.contact_sheet import SHEET_NAME, write_contact_sheet
 from skiagraph.engine.job import Done, open_run, plain
-from skiagraph.engine.segment import list_inputs
 from skiagraph.errors import DataError, ImageError, MaskError, ReportError
 from skiagraph.evaluation.features import EXTRACTOR, classify
 from skiagraph.files import sha256, weight_hashes
@@ -121,12 +121,8 @@ def _cases(config: EditConfig, output: Path) -> dict[str, _Case]:
     wish = read_wish(config.to, config.source)
     if not given.is_dir():
         return {str(given): _Case(config.image, "", wish)}
-    return {item.name: _Case(str(item.source), item.name, wish) for item in list_inputs([config.image], output)}
-
-
-def _row_case(row: dict[str, str], folder: str, base: Path, config: EditConfig) -> _Case:
-    wish = read_wish(row.get("to") or config.to, row.get("from") or config.source)
-    return _Case(str(base / row["image"].strip()), folder, wish)
+    inputs = list_inputs([config.image], output)
+    return {item.name: _Case(str(item.source), item.name, wish) for item in inputs.items}
 
 
 class _Worker:

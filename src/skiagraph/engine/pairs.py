@@ -21,6 +21,7 @@ from skiagraph.data.masks import write_mask
 from skiagraph.devices import AUTO
 from skiagraph.engine.contact_sheet import SHEET_LIMIT, SHEET_NAME, write_contact_sheet
 from skiagraph.engine.job import Done, Run, open_run, plain
+from skiagraph.engine.overlay import overlaid
 from skiagraph.errors import MaskError, ReportError
 from skiagraph.files import atomic_path, weight_hashes
 from skiagraph.masks.folds import agreement, best_share, folds
@@ -362,13 +363,5 @@ def _write_labels(path: Path, labels: np.ndarray) -> None:
 
 
 def _write_overlay(path: Path, image: np.ndarray, labels: np.ndarray) -> None:
-    """The image with the mask's area tinted and its border white."""
-    inside = labels > 0
-    border = inside & ~(np.roll(inside, 1, 0) & np.roll(inside, -1, 0) & np.roll(inside, 1, 1) & np.roll(inside, -1, 1))
-    colours = np.repeat(image[..., None], 3, axis=-1).astype(np.float32)
-    tints = np.array([[0, 0, 0], [255, 80, 60], [70, 150, 255], [90, 220, 120]], np.float32)
-    tinted = 0.7 * colours + 0.3 * tints[1 + (labels.astype(int) - 1) % 3]
-    colours = np.where(inside[..., None], tinted, colours)
-    colours[border] = 255
     with atomic_path(path) as temporary:
-        Image.fromarray(colours.astype(np.uint8)).save(temporary, format="PNG")
+        Image.fromarray(overlaid(image, labels)).save(temporary, format="PNG")

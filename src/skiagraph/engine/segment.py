@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,20 +12,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skiagraph.data.images import read_planes, square, unsquare, write_png
-from skiagraph.data.masks import write_mask
+from skiagraph.data.images import planes_of, read_image, read_planes, require_frontal, square, unsquare, write_png
+from skiagraph.data.inputs import Item, list_inputs
+from skiagraph.data.masks import read_mask, read_segments, write_mask
 from skiagraph.devices import AUTO, usable_device
+from skiagraph.engine.contact_sheet import SHEET_LIMIT, SHEET_NAME, write_contact_sheet
+from skiagraph.engine.contact_sheet import SIDE as SHEET_SIDE
 from skiagraph.engine.dicom_seg import check_highdicom, write_dicom_seg
 from skiagraph.engine.job import Done, open_run, plain
+from skiagraph.engine.overlay import overlaid
 from skiagraph.errors import ImageError, ModelError
-from skiagraph.files import sha256, weight_hashes
+from skiagraph.files import atomic_path, sha256, weight_hashes
 from skiagraph.models.latent_segmenter import LatentSegmenter, vote_entropy
 from skiagraph.models.registry import DEFAULT_SEGMENTER, load_component, model_folder
 from skiagraph.models.segmenter import Segmenter
 from skiagraph.progress import Listener, progress
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".dcm", ".dicom", "")
-"""Of the files of a folder that are tried; archives store DICOM without one, or as a UID."""
+TABLE_NAME = "masks.csv"
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,11 @@ class SegmentConfig:
 
 
 @dataclass(frozen=True)
-class _Item:
-    source: Path
-    name: str
+class _Picture:
+    """Pixels (channels, H, W) in [0, 1], and millimetres between rows and columns."""
+
+    planes: np.ndarray
+    spacing: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -66,11 +71,14 @@ def segment(
 ) -> dict[str, Any]:
     """Segment what `config` names into `output/masks`, skipping what an earlier run with the same configuration did.
 
-    Pictures that cannot be read are skipped, listed in the manifest's `failed`, and tried again by the next run.
+    Pictures that cannot be read, and lateral views, are skipped, listed in the manifest's `failed`, and tried again by
+    the next run; `passed_over` has the files of folders that are no pictures. `masks.csv` has a line for each mask with
+    the area of every class, as a share of the picture and, where the file states its pixels' spacing, in mm2; outlines
+    of the first masks are on the contact sheet.
 
     Args:
         config: what to segment, and how.
-        output: folder of the masks and `manifest.json`.
+        output: folder of the masks, `masks.csv`, the contact sheet and `manifest.json`.
         overwrite: remove what another run left in `output`.
         extend: go on from a run with other inputs; its masks stay, and are listed while its pictures are inputs.
         listen: hears of progress.
@@ -85,7 +93,8 @@ def segment(
     """
     if config.form == "dicom-seg":
         check_highdicom()
-    items = {str(item.source): item for item in list_inputs(config.inputs, output)}
+    inputs = list_inputs(config.inputs, output)
+    items = {str(item.source): item for item in inputs.items}
     worker = _Worker(config, output)
     stored = plain(config, "batch_size", "device") | {"inputs": [str(Path(path).resolve()) for path in config.inputs]}
     with open_run(
@@ -95,44 +104,10 @@ def segment(
         outcome = run.each("segmenting", items, worker, batch_size=config.batch_size)
         rows = sorted((kept.with_hash() for kept in outcome.kept.values()), key=lambda row: row["mask"])
         failed = [{"source": source, "error": error} for source, error in outcome.failed.items()]
-        return run.finish(images=rows, failed=failed)
-
-
-def list_inputs(inputs: Sequence[str], output: Path) -> list[_Item]:
-    """Every picture with the name of its mask, without suffix: its place below the folder that was given.
-
-    Raises:
-        ImageError: a path that does not exist, no pictures, or two of one name.
-    """
-    found: dict[Path, Path] = {}
-    for text in inputs:
-        path = Path(text).resolve()
-        if path.is_file():
-            found[path] = Path(path.name)
-        elif path.is_dir():
-            found |= {file: file.relative_to(path) for file in _pictures(path, output.resolve())}
-        else:
-            raise ImageError(f"input {text} does not exist; give pictures or folders of them")
-    if not found:
-        raise ImageError(f"no pictures ({', '.join(filter(None, SUFFIXES))}) in {', '.join(inputs) or 'no input'}")
-    stems = Counter(map(_stem, found.values()))
-    names = {file: str(place if stems[_stem(place)] > 1 else _stem(place)) for file, place in found.items()}
-    for name, count in Counter(names.values()).items():
-        if count > 1:
-            raise ImageError(f"{count} inputs are named {name}; give the folder above them instead")
-    return [_Item(source, name) for source, name in names.items()]
-
-
-def _pictures(folder: Path, output: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        wanted = path.suffix.lower() in SUFFIXES or path.suffix[1:].isdigit()
-        if wanted and path.name != "DICOMDIR" and not hidden and output not in path.parents and path.is_file():
-            yield path
-
-
-def _stem(place: Path) -> Path:
-    return place.with_suffix("") if place.suffix.lower() in SUFFIXES else place
+        if rows:
+            _write_table(output / TABLE_NAME, rows)
+            _write_sheet(output, rows[:SHEET_LIMIT], worker.model.config.in_channels)
+        return run.finish(images=rows, failed=failed, passed_over=inputs.passed_over)
 
 
 class _Worker:
@@ -141,12 +116,15 @@ class _Worker:
     def __init__(self, config: SegmentConfig, output: Path) -> None:
         self.config, self.output, self.model = config, output, _load(config)
 
-    def __call__(self, items: Sequence[_Item]) -> Iterator[Done]:
+    def __call__(self, items: Sequence[Item]) -> Iterator[Done]:
         read = [_read(item.source, self.model.config.in_channels) for item in items]
-        known = [planes for planes in read if not isinstance(planes, str)]
+        known = [picture.planes for picture in read if not isinstance(picture, str)]
         answers = iter(self._answers(known))
-        for item, planes in zip(items, read, strict=True):
-            yield Done(None, error=planes) if isinstance(planes, str) else self._written(item, next(answers))
+        for item, picture in zip(items, read, strict=True):
+            if isinstance(picture, str):
+                yield Done(None, error=picture)
+            else:
+                yield self._written(item, picture, next(answers))
 
     def _answers(self, pictures: Sequence[np.ndarray]) -> list[_Answer]:
         """The model's answer to each picture (channels, H, W), at its size."""
@@ -164,17 +142,19 @@ class _Worker:
             answers.append(_Answer(labels, unsure))
         return answers
 
-    def _written(self, item: _Item, answer: _Answer) -> Done:
+    def _written(self, item: Item, picture: _Picture, answer: _Answer) -> Done:
         try:
-            return _write(item, answer, self.model, self.config, self.output)
+            return _write(item, picture, answer, self.model, self.config, self.output)
         except ImageError as error:
             return Done(None, error=str(error))
 
 
-def _read(source: Path, channels: int) -> np.ndarray | str:
-    """Planes (channels, H, W) in [0, 1], or why they cannot be read."""
+def _read(source: Path, channels: int) -> _Picture | str:
+    """A picture, or why it cannot be read."""
     try:
-        return read_planes(source, channels)
+        image = read_image(source)
+        require_frontal(image.view, source)
+        return _Picture(planes_of(image, channels), image.spacing)
     except (ImageError, OSError) as error:
         return str(error)
 
@@ -199,13 +179,22 @@ def _scores(model: Segmenter | LatentSegmenter, images: Tensor, config: SegmentC
 
 
 def _write(
-    item: _Item, answer: _Answer, model: Segmenter | LatentSegmenter, config: SegmentConfig, output: Path
+    item: Item,
+    picture: _Picture,
+    answer: _Answer,
+    model: Segmenter | LatentSegmenter,
+    config: SegmentConfig,
+    output: Path,
 ) -> Done:
     """Write one picture's mask."""
     classes = list(model.config.classes)[1:]
     mask = Path("masks") / f"{item.name}{'.png' if config.form == 'png' else '.dcm'}"
     row: dict[str, Any] = {"source": str(item.source), "source_sha256": sha256(item.source), "mask": str(mask)}
-    row["area"] = {name: round(float((answer.labels == k).mean()), 6) for k, name in enumerate(classes, start=1)}
+    pixels = {name: int((answer.labels == k).sum()) for k, name in enumerate(classes, start=1)}
+    row["size"] = list(answer.labels.shape)
+    row["area"] = {name: round(count / answer.labels.size, 6) for name, count in pixels.items()}
+    if picture.spacing is not None:
+        row["area_mm2"] = {name: round(count * np.prod(picture.spacing), 2) for name, count in pixels.items()}
     files = [str(mask)]
     if answer.uncertainty is not None:
         row["uncertainty"] = str(Path("uncertainty") / f"{item.name}.png")
@@ -217,3 +206,34 @@ def _write(
     else:
         write_dicom_seg(output / mask, item.source, answer.labels, classes, config.model)
     return Done(row, files=tuple(files))
+
+
+def _write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """A line for each mask, with columns for the area of every class."""
+    classes = list(rows[0]["area"])
+    areas = [(kind, name) for kind in ("area", "area_mm2") for name in classes]
+    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["source", "mask", "height", "width", *(f"{kind} {name}" for kind, name in areas)])
+        for row in rows:
+            values = [row.get(kind, {}).get(name, "") for kind, name in areas]
+            writer.writerow([row["source"], row["mask"], *row["size"], *values])
+
+
+def _write_sheet(output: Path, rows: Sequence[dict[str, Any]], channels: int) -> None:
+    """Masks on their pictures, at a glance."""
+    tiles = []
+    for row in rows:
+        planes = [square(plane, SHEET_SIDE) for plane in read_planes(row["source"], channels)]
+        picture = np.stack(planes, axis=-1).repeat(3 // channels, axis=-1)
+        tiles.append(overlaid(picture * 255, _labels(output / row["mask"], list(row["area"]))) / np.float32(255))
+    write_contact_sheet(output / SHEET_NAME, tiles, [Path(row["source"]).name for row in rows], synthetic=False)
+
+
+def _labels(mask: Path, classes: Sequence[str]) -> np.ndarray:
+    """A mask that was written, as a label map of the sheet's size."""
+    if mask.suffix == ".png":
+        return read_mask(mask, SHEET_SIDE, fit="pad", classes=classes)
+    segments = read_segments(mask)
+    planes = [square(segments[name.lower()].astype(np.float32), SHEET_SIDE) >= 0.5 for name in classes]
+    return sum(number * plane for number, plane in enumerate(planes, start=1))
