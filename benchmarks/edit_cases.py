@@ -13,8 +13,10 @@ from skiagraph.data.captions import record_prompt
 from skiagraph.data.datasets import Record, load_records
 from skiagraph.data.images import read_radiograph, square
 from skiagraph.data.roi import roi_of_all
-from skiagraph.engine.edit import MARGIN, find_regions, read_wish
+from skiagraph.data.wishes import read_wish
+from skiagraph.engine.edit import MARGIN
 from skiagraph.errors import DataError
+from skiagraph.pipelines.organs import organ_regions
 
 DATASETS = ("nih_chestxray14", "kermany_pneumonia")
 WISHES = {
@@ -80,10 +82,11 @@ def cases(split: str, root: str | Path | None) -> list[Case]:
 
 def prepare(case: Case, side: int) -> Prepared | None:
     """Picture, prompts and masks of a case at the model's size; None where no two lungs are found."""
-    image = square(read_radiograph(case.record.path).pixels, side, fit="pad")
+    radiograph = read_radiograph(case.record.path)
+    image = square(radiograph.pixels, side, fit="pad")
     wish = read_wish(case.to, case.source)
     try:
-        regions = find_regions(image)
+        regions = organ_regions("shipped", image, radiograph)
     except DataError:
         return None
     return Prepared(

@@ -52,6 +52,10 @@ SIDE = 256
 PLANTED = 100
 """Training images that are altered and planted as copies."""
 
+RARE = "pneumothorax"
+BESIDE = 10
+"""Patients without the rare finding, for each with it."""
+
 Results = dict[str, MetricResult]
 Features = Callable[[np.ndarray], np.ndarray]
 
@@ -86,6 +90,7 @@ def main() -> None:
     for judge in reporting_judges(args.data, args.output):
         results |= _intended(holdout, judge(synthetic), f"generated [{judge.name}]")
         results |= _intended(holdout, judge(real), f"real [{judge.name}]")
+    results |= _rare(load_records(DATASETS, args.data, splits=["test"]), args)
     results |= _effusion_sides(args)
     results |= _copies(train, holdout, real, synthetic, pipeline, ImageNetExtractor())
     _report(results, args, len(holdout))
@@ -120,6 +125,21 @@ def _intended(records: list[Record], scores: dict[str, np.ndarray], whose: str) 
         if name in scores and min(truth.sum(), len(truth) - truth.sum()) >= 10:
             found[f"AUROC {name}, {whose}"] = auroc(truth.astype(int), scores[name][known])
     return found
+
+
+def _rare(tested: list[Record], args: argparse.Namespace) -> Results:
+    """AUROC of a finding that too few of the drawn patients show: of all test patients that do, and others beside."""
+    shown = _one_per_patient([r for r in tested if RARE in r.labels], args.seed)
+    adults = _one_per_patient([r for r in tested if r.dataset == shown[0].dataset], args.seed)
+    ill = {r.patient for r in shown}
+    records = shown + [r for r in adults if r.patient not in ill][: BESIDE * len(shown)]
+    truth = np.array([RARE in r.labels for r in records], int)
+    sets = {"generated": _generated([record_prompt(r) for r in records], args, RARE), "real": _pixels(records)}
+    return {
+        f"AUROC {RARE}, {whose} [{judge.name}]": auroc(truth, judge(images)[RARE])
+        for judge in reporting_judges(args.data, args.output)
+        for whose, images in sets.items()
+    }
 
 
 def _effusion_sides(args: argparse.Namespace) -> Results:

@@ -33,8 +33,8 @@ def write_dicom(path, values=STORED, *, meta=True, **tags):
     return path
 
 
-def segmentation(path, segments):
-    """Write bool masks (H, W) by label as a file with one binary frame each."""
+def segmentation(path, segments, of=None):
+    """Write bool masks (H, W) by label as a file with one binary frame each, of the image with the UID `of`."""
     made, frames = Dataset(), np.stack(list(segments.values()))
     made.file_meta = FileMetaDataset()
     made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -49,6 +49,9 @@ def segmentation(path, segments):
         _item(SegmentIdentificationSequence=Sequence([_item(ReferencedSegmentNumber=k)]))
         for k in range(1, len(segments) + 1)
     )
+    if of is not None:
+        instances = Sequence([_item(ReferencedSOPInstanceUID=of)])
+        made.ReferencedSeriesSequence = Sequence([_item(ReferencedInstanceSequence=instances)])
     bits = np.packbits(frames.ravel(), bitorder="little").tobytes()
     made.PixelData = bits + bytes(len(bits) % 2)
     made.save_as(path, enforce_file_format=True)

@@ -1,21 +1,26 @@
 """Providers of organ masks, the foreign ones with stand-ins for their packages."""
 
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import skiagraph.pipelines.organs as organs
 import tiny
+from dicom_files import segmentation
 from skiagraph.data.anatomy import REGIONS
-from skiagraph.errors import DataError, ModelError
+from skiagraph.data.images import Radiograph
+from skiagraph.errors import DataError, MaskError, ModelError
 from skiagraph.pipelines.organs import (
     check_lungs,
     complete_regions,
     cxas_organs,
     find_lungs,
+    organ_regions,
     shipped_organs,
     torchxrayvision_organs,
 )
@@ -53,7 +58,7 @@ def test_the_shipped_segmenter_keeps_the_largest_piece(monkeypatch):
     found = find_lungs(network, torch.zeros(2, 1, SIDE, SIDE, dtype=torch.uint8))
     assert found.shape == (2, SIDE, SIDE)
     assert np.array_equal(found[1], right + 2 * left)
-    monkeypatch.setattr(organs, "_shipped_segmenter", lambda: network)
+    monkeypatch.setattr(organs, "_segmenter", lambda name: network)
     monkeypatch.setattr(organs, "SUREST", 0.0)
     assert np.array_equal(shipped_organs(IMAGE)["left lung"], left)
     monkeypatch.setattr(organs, "SUREST", 1.0)
@@ -65,7 +70,7 @@ def test_the_shipped_segmenter_is_loaded_once(monkeypatch):
     loaded = []
     original = organs.load_component
     monkeypatch.setattr(organs, "load_component", lambda name: loaded.append(name) or original(name))
-    organs._shipped_segmenter.cache_clear()
+    organs._segmenter.cache_clear()
     for _ in range(3):
         with pytest.raises(DataError):
             shipped_organs(np.zeros((64, 64), np.float32))
@@ -148,3 +153,55 @@ def fake(monkeypatch, name, **contents):
     for end in range(1, len(parts)):
         monkeypatch.setitem(sys.modules, ".".join(parts[:end]), ModuleType(".".join(parts[:end])))
     monkeypatch.setitem(sys.modules, name, SimpleNamespace(**contents))
+
+
+def radiograph(shape=(SIDE, SIDE), uid=None):
+    return Radiograph(np.zeros(shape, np.float32), Path("x.dcm"), uid=uid)
+
+
+def test_lungs_come_from_a_picture_of_masks(tmp_path):
+    right, left = lungs()
+    Image.fromarray((right + 2 * left).astype(np.uint8)).save(tmp_path / "sides.png")
+    Image.fromarray((right | left).astype(np.uint8) * 255).save(tmp_path / "both.png")
+    for name in ("sides.png", "both.png"):
+        found = organ_regions(str(tmp_path / name), IMAGE, radiograph())
+        assert np.array_equal(found["right lung"], right)
+        assert np.array_equal(found["left lung"], left)
+    with pytest.raises(MaskError, match="both need one size"):
+        organ_regions(str(tmp_path / "both.png"), IMAGE, radiograph((SIDE, SIDE + 2)))
+    Image.fromarray(right.astype(np.uint8) * 255).save(tmp_path / "one.png")
+    with pytest.raises(MaskError, match="cannot be read"):
+        organ_regions(str(tmp_path / "one.png"), IMAGE, radiograph())
+    Image.fromarray((np.arange(SIDE * SIDE) % 9).reshape(SIDE, SIDE).astype(np.uint8)).save(tmp_path / "many.png")
+    with pytest.raises(MaskError, match="have the values"):
+        organ_regions(str(tmp_path / "many.png"), IMAGE, radiograph())
+
+
+def test_lungs_of_another_dicom_image_are_refused(tmp_path):
+    right, left = lungs()
+    segmentation(tmp_path / "s.dcm", {"right lung": right, "left lung": left}, of="1.2.3")
+    assert organ_regions(str(tmp_path / "s.dcm"), IMAGE, radiograph(uid="1.2.3"))["left lung"].any()
+    assert organ_regions(str(tmp_path / "s.dcm"), IMAGE, radiograph())["left lung"].any(), "a PNG states no UID"
+    with pytest.raises(MaskError, match="of another image"):
+        organ_regions(str(tmp_path / "s.dcm"), IMAGE, radiograph(uid="1.2.4"))
+
+
+def test_lungs_come_from_any_segmenter_of_both(tmp_path, monkeypatch):
+    right, left = lungs()
+    network = tiny.lung_segmenter()
+    network.save_pretrained(tmp_path / "m")
+    small = (right + 2 * left)[::2, ::2].astype(np.uint8)
+    network.segment = lambda images: torch.from_numpy(small)[None]
+    monkeypatch.setattr(organs, "_segmenter", lambda name: network)
+    found = organ_regions(str(tmp_path / "m"), IMAGE, radiograph())
+    assert (found["right lung"] != right).mean() < 0.05
+    assert found.keys() >= set(REGIONS)
+    monkeypatch.undo()
+    tiny.latent_segmenter(in_channels=1, classes=("background", "polyp")).save_pretrained(tmp_path / "polyps")
+    with pytest.raises(ModelError, match="segments polyp; organs need"):
+        organ_regions(str(tmp_path / "polyps"), IMAGE, radiograph())
+    tiny.autoencoder().save_pretrained(tmp_path / "other")
+    with pytest.raises(ModelError, match="not a segmenter"):
+        organ_regions(str(tmp_path / "other"), IMAGE, radiograph())
+    with pytest.raises(DataError, match="no organs 'magic'"):
+        organ_regions("magic", IMAGE, radiograph())

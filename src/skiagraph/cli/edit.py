@@ -27,9 +27,13 @@ def run(
         Path | None, typer.Option(help="Mask picture or DICOM SEG of where, instead of the place the words name.")
     ] = None,
     organs: Annotated[
-        str, typer.Option(help="Who finds the organs: shipped, torchxrayvision, cxas, or a DICOM SEG file.")
+        str,
+        typer.Option(help="Who finds the organs: shipped, torchxrayvision, cxas, a segmenter, or a file of masks."),
     ] = "shipped",
     progression: Annotated[int, typer.Option(min=1, help="Pictures from little to full strength.")] = 1,
+    best_of: Annotated[
+        int, typer.Option(min=1, help="Edits to make of each, of which the one is kept that a classifier sees most.")
+    ] = 1,
     steps: Annotated[int | None, typer.Option(min=1, max=1000, help="Denoising steps.")] = None,
     guidance: Annotated[float | None, typer.Option(min=0, help="Guidance scale; 1 switches it off.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise, where there is any.")] = 0,
@@ -49,7 +53,7 @@ def run(
     settings = EditSettings(**{name: value for name, value in given.items() if value is not None})
     config = EditConfig(
         image=str(image), to=to, source=source, progression=progression, roi=None if roi is None else str(roi),
-        organs=organs, model=model, seed=seed, settings=settings, dtype=dtype.value, device=device,
+        organs=organs, best_of=best_of, model=model, seed=seed, settings=settings, dtype=dtype.value, device=device,
     )  # fmt: skip
     manifest = edit(config, output, overwrite=overwrite)
     edits, failed = manifest.get("edits", [manifest]), manifest.get("failed", [])

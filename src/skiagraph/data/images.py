@@ -32,6 +32,7 @@ class Radiograph:
     view: "AP", "PA", "LATERAL" or None.
     spacing: millimetres between rows and between columns, or None.
     bits: of a pixel, as stored: 8 or 16.
+    uid: SOP Instance UID of a DICOM file, or None.
     """
 
     pixels: np.ndarray
@@ -39,6 +40,7 @@ class Radiograph:
     view: str | None = None
     spacing: tuple[float, float] | None = None
     bits: int = 8
+    uid: str | None = None
 
 
 def read_image(path: str | Path) -> Radiograph:
@@ -54,10 +56,11 @@ def read_image(path: str | Path) -> Radiograph:
     path = Path(path)
     if not path.is_file():
         raise ImageError(f"image {path} does not exist or is a folder; give the path of a PNG, JPEG or DICOM file")
-    view = spacing = None
+    view = spacing = uid = None
     if is_dicom(path):
         pixels, dataset = read_dicom(path)
         view, spacing, bits = view_of(dataset), spacing_of(dataset), int(dataset.BitsStored)
+        uid = str(dataset.get("SOPInstanceUID") or "") or None
     else:
         pixels, bits = _read_picture(path)
     pixels = _without_colour_noise(pixels)
@@ -67,7 +70,7 @@ def read_image(path: str | Path) -> Radiograph:
         )
     if pixels.min() == pixels.max():
         raise ImageError(f"image {path} is constant; it shows nothing")
-    return Radiograph(pixels.astype(np.float32), path, view, spacing, 8 if bits <= 8 else 16)
+    return Radiograph(pixels.astype(np.float32), path, view, spacing, 8 if bits <= 8 else 16, uid)
 
 
 def read_radiograph(path: str | Path) -> Radiograph:
@@ -212,8 +215,8 @@ def _resized(pixels: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(resized, np.float32)
 
 
-def write_png(path: str | Path, pixels: np.ndarray, *, text: Mapping[str, str] | None = None) -> None:
-    """Write an 8-bit PNG, grey or in colour, atomically; `text` goes into its metadata.
+def write_png(path: str | Path, pixels: np.ndarray, *, text: Mapping[str, str] | None = None, bits: int = 8) -> None:
+    """Write a PNG, grey or in colour, atomically; `text` goes into its metadata, `bits` are 8 or, if grey, 16.
 
     Raises:
         ImageError: pixels that are not finite floats (H, W) or (H, W, 3) in [0, 1].
@@ -221,7 +224,8 @@ def write_png(path: str | Path, pixels: np.ndarray, *, text: Mapping[str, str] |
     info = PngInfo()
     for key, value in (text or {}).items():
         info.add_itxt(key, value)
-    picture = Image.fromarray(np.round(_checked(pixels) * 255).astype(np.uint8))
+    stored = np.round(_checked(pixels) * (2**bits - 1)).astype(np.uint8 if bits == 8 else np.uint16)
+    picture = Image.fromarray(stored)
     with atomic_path(path) as temporary:
         picture.save(temporary, format="PNG", pnginfo=info)
 

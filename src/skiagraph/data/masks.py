@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -54,18 +54,19 @@ def read_mask(path: str | Path, size: int, *, fit: str, classes: Sequence[str]) 
     return right.astype(np.uint8) + 2 * left.astype(np.uint8)
 
 
-def read_region(path: str | Path, shape: tuple[int, int]) -> np.ndarray:
+def read_region(path: str | Path, shape: tuple[int, int], uid: str | None = None) -> np.ndarray:
     """A region bool (H, W): what is not black in a picture, or all segments of a DICOM SEG file together.
 
     Args:
         path: of the mask.
         shape: (H, W) of the image it belongs to.
+        uid: SOP Instance UID of that image, where it is known.
 
     Raises:
-        MaskError: unreadable, another size than the image, or empty.
+        MaskError: unreadable, another size than the image, of another DICOM image, or empty.
     """
     try:
-        mask = np.logical_or.reduce(list(read_segments(path).values())) if is_dicom(Path(path)) else _picture(path)
+        mask = _united(read_segments(path, uid)) if is_dicom(Path(path)) else _picture(path)
     except (OSError, UnidentifiedImageError) as error:
         raise MaskError(f"region {path} cannot be read ({error}); give a mask picture or a DICOM SEG file") from error
     if mask.shape != shape:
@@ -75,11 +76,15 @@ def read_region(path: str | Path, shape: tuple[int, int]) -> np.ndarray:
     return mask
 
 
-def read_segments(path: str | Path) -> dict[str, np.ndarray]:
+def read_segments(path: str | Path, uid: str | None = None) -> dict[str, np.ndarray]:
     """Segments of a DICOM SEG file by label in lower case, bool (H, W) each; frames of one segment are united.
 
+    Args:
+        path: of the file.
+        uid: SOP Instance UID of the image that they are to be of, where it is known.
+
     Raises:
-        MaskError: not a readable DICOM SEG file, or one without segments.
+        MaskError: not a readable DICOM SEG file, one without segments, or one that refers to other images than `uid`.
     """
     try:
         dataset = pydicom.dcmread(path)
@@ -97,7 +102,40 @@ def read_segments(path: str | Path) -> dict[str, np.ndarray]:
         raise MaskError(f"{path} is not a readable DICOM SEG file ({' '.join(str(error).split())[:200]})") from error
     if not found:
         raise MaskError(f"DICOM SEG {path} has no segments")
+    referenced = set(_referenced(dataset))
+    if uid is not None and referenced and uid not in referenced:
+        raise MaskError(f"DICOM SEG {path} is of another image ({sorted(referenced)[0]}) than the one given ({uid})")
     return found
+
+
+def _referenced(dataset: pydicom.Dataset) -> Iterator[str]:
+    """SOP Instance UIDs of the images that a SEG file refers to, wherever in it."""
+    for element in dataset.iterall():
+        if element.keyword == "ReferencedSOPInstanceUID":
+            yield str(element.value)
+
+
+def read_sides(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """Right and left lung, bool (H, W), of a mask picture at its own size: of both lungs in one value, or 1 and 2.
+
+    Raises:
+        MaskError: unreadable, other values, or fewer than two lungs.
+    """
+    try:
+        with Image.open(path) as picture:
+            values = np.asarray(picture.convert("L"))
+        levels = set(np.unique(values)) - {0}
+        if levels == {1, 2}:
+            return values == 1, values == 2
+        if len(levels) == 1:
+            return split_lungs(values > 0)
+    except (OSError, UnidentifiedImageError, DataError) as error:
+        raise MaskError(f"lungs {path} cannot be read ({error}); give a mask picture or a DICOM SEG file") from error
+    raise MaskError(f"lungs {path} have the values {sorted(map(int, levels))[:5]}; give 1 and 2, or one value for both")
+
+
+def _united(segments: Mapping[str, np.ndarray]) -> np.ndarray:
+    return np.logical_or.reduce(list(segments.values()))
 
 
 def _picture(path: str | Path) -> np.ndarray:

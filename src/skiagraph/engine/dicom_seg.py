@@ -14,6 +14,7 @@ from pydicom.uid import generate_uid
 
 import skiagraph
 from skiagraph.data.dicom import is_dicom, open_dicom
+from skiagraph.engine.overlay import TINTS
 from skiagraph.errors import ImageError, SkiagraphError
 from skiagraph.files import atomic_path
 
@@ -58,13 +59,14 @@ def write_dicom_seg(path: Path, source: Path, labels: np.ndarray, classes: Seque
     if not is_dicom(source):
         raise ImageError(f"{source} is not DICOM, so it cannot have a DICOM SEG; use --format png")
     dataset = open_dicom(source, stop_before_pixels=True)
+    orientation = dataset.get("PatientOrientation") or ""
     for keyword in MAY_BE_EMPTY:
         dataset.setdefault(keyword, "")
     algorithm = hd.AlgorithmIdentificationSequence(model, codes.cid7162.ArtificialIntelligence, skiagraph.__version__)
     segments = [
         hd.seg.SegmentDescription(
             number, name, codes.SCT.AnatomicalStructure, _code(name), hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
-            algorithm,
+            algorithm, display_color=hd.color.CIELabColor.from_rgb(*map(int, TINTS[(number - 1) % len(TINTS)])),
         )
         for number, name in enumerate(classes, start=1)
     ]  # fmt: skip
@@ -72,12 +74,24 @@ def write_dicom_seg(path: Path, source: Path, labels: np.ndarray, classes: Seque
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # highdicom's of segments without a pixel
             made = hd.seg.Segmentation(
-                [dataset], labels, hd.seg.SegmentationTypeValues.BINARY, segments,
-                series_instance_uid=generate_uid(), series_number=1, sop_instance_uid=generate_uid(),
-                instance_number=1, manufacturer="skiagraph", manufacturer_model_name=model,
-                software_versions=skiagraph.__version__, device_serial_number="0", omit_empty_frames=False,
+                [dataset],
+                labels,
+                hd.seg.SegmentationTypeValues.BINARY,
+                segments,
+                series_instance_uid=generate_uid(),
+                series_number=1,
+                sop_instance_uid=generate_uid(),
+                instance_number=1,
+                manufacturer="skiagraph",
+                manufacturer_model_name=model,
+                software_versions=skiagraph.__version__,
+                device_serial_number="0",
+                omit_empty_frames=False,
+                content_label="SKIAGRAPH",
                 content_description="Made by a program for research, not for clinical use",
-            )  # fmt: skip
+            )
+            made.PatientOrientation = orientation
+            made.SeriesDescription = f"skiagraph: {', '.join(classes)}"[:64]  # fmt: skip
     except (AttributeError, ValueError, TypeError) as error:
         raise ImageError(f"no DICOM SEG can refer to {source} ({' '.join(str(error).split())[:200]})") from error
     with atomic_path(path) as temporary:

@@ -9,24 +9,33 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydicom.uid import generate_uid
 
-from skiagraph.data.anatomy import Regions
-from skiagraph.data.captions import finding_phrase, report_prompt
-from skiagraph.data.images import SYNTHETIC_TEXT, Radiograph, read_radiograph, square, unsquare, write_png
+from skiagraph.data.dicom import is_dicom
+from skiagraph.data.images import (
+    SYNTHETIC_TEXT,
+    Radiograph,
+    read_radiograph,
+    require_frontal,
+    square,
+    unsquare,
+    write_png,
+)
 from skiagraph.data.inputs import list_inputs
-from skiagraph.data.masks import read_region, read_segments
-from skiagraph.data.reports import Finding, Report, parse_report
+from skiagraph.data.masks import read_region
 from skiagraph.data.roi import roi_of_all
 from skiagraph.data.tables import read_table
+from skiagraph.data.wishes import Wish, read_wish
 from skiagraph.devices import AUTO
 from skiagraph.engine.contact_sheet import SHEET_NAME, write_contact_sheet
+from skiagraph.engine.dicom_image import write_derived_dicom
 from skiagraph.engine.job import Done, open_run, plain
-from skiagraph.errors import DataError, ImageError, MaskError, ReportError
+from skiagraph.errors import DataError, ImageError, MaskError
 from skiagraph.evaluation.features import EXTRACTOR, classify
 from skiagraph.files import sha256, weight_hashes
 from skiagraph.models.registry import DEFAULT_MODEL, load_component, model_folder
 from skiagraph.pipelines.counterfactual import Edit, EditSettings, edit_image
-from skiagraph.pipelines.organs import PROVIDERS, complete_regions
+from skiagraph.pipelines.organs import organ_regions
 from skiagraph.pipelines.paste import with_change
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 from skiagraph.progress import Listener, progress
@@ -42,7 +51,8 @@ class EditConfig:
     `image` is a radiograph, a folder of them, or a CSV table with the columns image, to and, if wanted, from, whose
     paths are relative to it; a table's rows say themselves what they are to show. `progression` pictures lead from
     little to the full strength. `roi` is a mask file (a picture or a DICOM SEG) instead of the place that the words
-    name. `organs` is a name of `PROVIDERS`, or a DICOM SEG file with segments "right lung" and "left lung".
+    name. `organs` is what `organ_regions` takes. With `best_of` above 1, so many edits are made of each radiograph, all
+    but the first from noise of their own, and the one that the classifier is moved most by is kept.
     """
 
     image: str
@@ -51,6 +61,7 @@ class EditConfig:
     progression: int = 1
     roi: str | None = None
     organs: str = "shipped"
+    best_of: int = 1
     model: str = DEFAULT_MODEL
     seed: int = 0
     settings: EditSettings = field(default_factory=EditSettings)
@@ -70,10 +81,10 @@ class _Case:
 def edit(config: EditConfig, output: Path, *, overwrite: bool = False, listen: Listener = progress) -> dict[str, Any]:
     """Make the edits in `output`: `before.png`, `after-K.png`, `difference-K.png`, a contact sheet and the manifest.
 
-    Pictures have the size of the input. The edit is computed at the model's size on the padded square; the change, not
-    the picture, is brought back to full size, so that detail finer than the model's stays. Each of several radiographs
-    gets a folder of its name; those that cannot be edited are listed in the manifest's `failed`, and tried again by the
-    next run.
+    Pictures have the size of the input, and its 8 or 16 bits; of a DICOM file `after-K.dcm` is a derived image as well.
+    The edit is computed at the model's size on the padded square; the change, not the picture, is brought back to full
+    size, so that detail finer than the model's stays. Each of several radiographs gets a folder of its name; those that
+    cannot be edited are listed in the manifest's `failed`, and tried again by the next run.
 
     Args:
         config: what to edit, and how.
@@ -145,29 +156,40 @@ class _Worker:
     def _edited(self, case: _Case) -> Done:
         config, wish = self.config, case.wish
         radiograph = read_radiograph(case.image)
-        if radiograph.view == "LATERAL" or wish.lateral:
-            raise ImageError(f"{case.image} is a lateral view; the model and its organ masks know frontal views only")
-        own = read_region(config.roi, radiograph.pixels.shape) if config.roi else None
+        require_frontal("LATERAL" if wish.lateral else radiograph.view, case.image)
+        own = read_region(config.roi, radiograph.pixels.shape, radiograph.uid) if config.roi else None
         side = self.pipeline.image_side
         small = square(radiograph.pixels, side, fit="pad")
-        regions = _regions(config.organs, small, radiograph)
+        regions = organ_regions(config.organs, small, radiograph)
         roi = roi_of_all(wish.findings, regions, MARGIN) if own is None else square(own.astype(np.float32), side) >= 0.5
-        full_roi = own if own is not None else unsquare(roi.astype(np.float32), radiograph.pixels.shape) >= 0.5
+        place = own if own is not None else unsquare(roi.astype(np.float32), radiograph.pixels.shape) >= 0.5
         frames = []
         for number in range(1, config.progression + 1):
             settings = replace(config.settings, strength=config.settings.strength * number / config.progression)
-            result = edit_image(
-                self.pipeline, small, target=wish.target, source=wish.source, words=wish.words, roi=roi,
-                anatomy=regions["lungs"] | regions["heart"], settings=settings, seed=config.seed,
-            )  # fmt: skip
-            change = unsquare(result.change, radiograph.pixels.shape)
+            made, judged = self._best(small, wish, roi, regions["lungs"] | regions["heart"], settings)
+            change = unsquare(made.change, radiograph.pixels.shape)
             feather = settings.feather * max(radiograph.pixels.shape) / side
-            edited = with_change(radiograph.pixels, change, full_roi, feather)
-            frames.append(_Frame(edited, settings.strength, result, self._judged(small, result.image, wish)))
-        rows, files = _write(self.output, case, radiograph.pixels, full_roi, frames)
+            frames.append(
+                _Frame(with_change(radiograph.pixels, change, place, feather), settings.strength, made, judged)
+            )
+        rows, files = _write(self.output, case, radiograph, place, frames)
         named = {"file": case.image, "folder": case.folder} if case.folder else {}
         row = {"image": sha256(radiograph.source), "target": wish.target, "source": wish.source, "frames": rows}
         return Done(named | row, files=files)
+
+    def _best(
+        self, small: np.ndarray, wish: Wish, roi: np.ndarray, anatomy: np.ndarray, settings: EditSettings
+    ) -> tuple[Edit, list[dict[str, Any]]]:
+        """The edit, of `best_of`, that moves the classifier most, and what that says of it."""
+        tries = []
+        for number in range(self.config.best_of):
+            varied = replace(settings, start="noise") if number else settings
+            made = edit_image(
+                self.pipeline, small, target=wish.target, source=wish.source, words=wish.words, roi=roi,
+                anatomy=anatomy, settings=varied, seed=self.config.seed + number,
+            )  # fmt: skip
+            tries.append((made, self._judged(small, made.image, wish)))
+        return max(tries, key=lambda one: sum(said["towards"] for said in one[1]))
 
     def _judged(self, before: np.ndarray, after: np.ndarray, wish: Wish) -> list[dict[str, Any]]:
         """What the shipped classifier says, before and after, of each finding that was to come or to go."""
@@ -182,83 +204,6 @@ class _Worker:
         ]  # fmt: skip
 
 
-def find_regions(image: np.ndarray, organs: str = "shipped") -> Regions:
-    """Organ regions of a float (H, W) image in [0, 1]; `organs` is a name of `PROVIDERS`.
-
-    Raises:
-        DataError: no two lungs, or an unknown provider.
-    """
-    if organs not in PROVIDERS:
-        raise DataError(f"no organs {organs!r}; known: {', '.join(PROVIDERS)}, or the path of a DICOM SEG file")
-    return complete_regions(PROVIDERS[organs](image))
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What an edit is to do, in the model's words.
-
-    target: prompt of the picture wanted.
-    source: prompt of the image as it is.
-    come: findings that come.
-    go: findings that go.
-    words: of the target, for what comes, or for health where everything goes. None where a finding goes and others
-        stay, for then no word of the target speaks of the change.
-    lateral: whether one of the reports speaks of a lateral view.
-    """
-
-    target: str
-    source: str
-    come: list[Finding]
-    go: list[Finding]
-    words: list[str]
-    lateral: bool = False
-
-    @property
-    def findings(self) -> list[Finding]:
-        """All whose places are edited: those that come, then those that go."""
-        return [*self.come, *self.go]
-
-
-def read_wish(to: str, source: str = "") -> Wish:
-    """Compare two reports, of the picture wanted and of the image as it is.
-
-    What the source says of view, age and sex holds for the target too, unless it says otherwise. A source that names no
-    finding is taken for a normal chest, which is what an added finding leads away from.
-
-    Raises:
-        ReportError: neither names a finding that the model was taught, or both name the same ones.
-    """
-    wished = parse_report(to)
-    was = parse_report(source) if source.strip() else Report()
-    wanted, had = ({p: f for f in r.findings if f.present and (p := finding_phrase(f))} for r in (wished, was))
-    if not wanted and not had:
-        raise ReportError(
-            f"neither {to!r} nor --from {source!r} names a finding the model was taught; say what to add, or in --from "
-            "what to take away"
-        )
-    come, go = ({p: f for p, f in some.items() if p not in others} for some, others in ((wanted, had), (had, wanted)))
-    if not come and not go:
-        raise ReportError(f"{to!r} and --from {source!r} name the same findings; nothing would change")
-    kept = {name: getattr(wished, name) or getattr(was, name) for name in ("view", "age_group", "sex")}
-    wished, was = (r if some else replace(r, normal=True) for r, some in ((wished, wanted), (was, had)))
-    target = report_prompt(replace(wished, **kept))
-    words = list(come) if wanted else [target.split(". ")[0]]
-    lateral = "lateral" in (wished.view, was.view)
-    return Wish(target, report_prompt(was), list(come.values()), list(go.values()), words, lateral)
-
-
-def _regions(organs: str, small: np.ndarray, radiograph: Radiograph) -> Regions:
-    """Regions on the model's padded square, from a provider or from a DICOM SEG file of the radiograph's size."""
-    if not Path(organs).is_file():
-        return find_regions(small, organs)
-    segments = read_segments(organs)
-    shape = next(iter(segments.values())).shape
-    if shape != radiograph.pixels.shape:
-        raise MaskError(f"organs {organs} are {shape}, the image {radiograph.pixels.shape}; both need one size")
-    side = len(small)
-    return complete_regions({n: square(m.astype(np.float32), side) >= 0.5 for n, m in segments.items()})
-
-
 @dataclass(frozen=True)
 class _Frame:
     picture: np.ndarray
@@ -268,20 +213,26 @@ class _Frame:
 
 
 def _write(
-    output: Path, case: _Case, before: np.ndarray, roi: np.ndarray, frames: Sequence[_Frame]
+    output: Path, case: _Case, radiograph: Radiograph, roi: np.ndarray, frames: Sequence[_Frame]
 ) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
     """Write a case's pictures; a row per frame, and the files."""
-    folder, wish = Path(case.folder), case.wish
+    folder, wish, before = Path(case.folder), case.wish, radiograph.pixels
+    series = generate_uid() if is_dicom(radiograph.source) else None
     files = {"before": folder / "before.png", "sheet": folder / SHEET_NAME}
-    write_png(output / files["before"], before)
+    write_png(output / files["before"], before, bits=radiograph.bits)
     rows = []
     for number, frame in enumerate(frames, start=1):
         after, difference = folder / f"after-{number}.png", folder / f"difference-{number}.png"
         text = {**SYNTHETIC_TEXT, "Edit": f"{wish.source} -> {wish.target}", "Strength": f"{frame.strength:.3f}"}
         change = frame.picture - before
-        write_png(output / after, frame.picture, text=text)
-        write_png(output / difference, (0.5 + change / 2).clip(0, 1), text=text)
+        write_png(output / after, frame.picture, text=text, bits=radiograph.bits)
+        write_png(output / difference, (0.5 + change / 2).clip(0, 1), text=text, bits=radiograph.bits)
         files |= {f"after {number}": after, f"difference {number}": difference}
+        if series is not None:
+            files[f"dicom {number}"] = after.with_suffix(".dcm")
+            write_derived_dicom(
+                output / files[f"dicom {number}"], radiograph.source, frame.picture, text["Edit"], series
+            )
         rows.append(
             {
                 "file": str(after), "strength": round(frame.strength, 3), "localisation": frame.made.scores,

@@ -19,10 +19,13 @@ from scipy import ndimage
 from torch import Tensor
 
 from skiagraph.data.anatomy import Regions, components, regions_of
-from skiagraph.data.images import write_png
+from skiagraph.data.dicom import is_dicom
+from skiagraph.data.images import Radiograph, square, write_png
+from skiagraph.data.masks import LUNG_SIDES, read_segments, read_sides
 from skiagraph.data.threshold_lungs import threshold_lungs
-from skiagraph.errors import DataError, ModelError
-from skiagraph.models.registry import load_component
+from skiagraph.errors import DataError, MaskError, ModelError
+from skiagraph.models.latent_segmenter import LatentSegmenter
+from skiagraph.models.registry import load_component, shipped_models
 from skiagraph.models.segmenter import Segmenter
 
 SEGMENTER = "lung-segmenter"
@@ -50,7 +53,7 @@ def shipped_organs(image: np.ndarray) -> dict[str, np.ndarray]:
         DataError: what it found does not look like two lungs; is it a frontal chest radiograph?
     """
     pixels = torch.from_numpy(np.round(image * 255).astype(np.uint8))[None, None]
-    segmenter = _shipped_segmenter()
+    segmenter = _segmenter(SEGMENTER)
     found = find_lungs(segmenter, pixels)[0].numpy()
     lungs = {"right lung": found == 1, "left lung": found == 2}
     check_lungs(lungs["right lung"], lungs["left lung"])
@@ -62,8 +65,11 @@ def shipped_organs(image: np.ndarray) -> dict[str, np.ndarray]:
 
 
 @cache
-def _shipped_segmenter() -> Segmenter:
-    return load_component(SEGMENTER).eval()
+def _segmenter(name: str) -> Segmenter | LatentSegmenter:
+    model = load_component(name).eval()
+    if not isinstance(model, Segmenter | LatentSegmenter):
+        raise ModelError(f"{name} is a {type(model).__name__}, not a segmenter; it finds no organs")
+    return model
 
 
 def torchxrayvision_organs(image: np.ndarray) -> dict[str, np.ndarray]:
@@ -115,6 +121,56 @@ def complete_regions(organs: Mapping[str, np.ndarray]) -> Regions:
     if missing:
         raise DataError(f"no mask of the {' and the '.join(missing)}; masks of both lungs are needed to find zones")
     return {**regions_of(organs["right lung"], organs["left lung"]), **organs}
+
+
+def organ_regions(organs: str, image: np.ndarray, radiograph: Radiograph) -> Regions:
+    """Organ regions on a radiograph's padded square.
+
+    Args:
+        organs: a name of `PROVIDERS`, a segmenter's name or folder, or a file of the radiograph's size: a DICOM
+            SEG with segments "right lung" and "left lung", or a picture of both lungs or with the values 1, right, and
+            2, left.
+        image: float (size, size) in [0, 1], the square.
+        radiograph: what it was made from.
+
+    Raises:
+        DataError: no two lungs found, or unknown organs.
+        MaskError: a file that cannot be read, of another size, or of another DICOM image.
+        ModelError: a model that does not load, or that does not segment both lungs.
+    """
+    if organs in PROVIDERS:
+        return complete_regions(PROVIDERS[organs](image))
+    if Path(organs).is_file():
+        return complete_regions(_from_file(Path(organs), radiograph, len(image)))
+    if organs in shipped_models() or Path(organs).is_dir():
+        return complete_regions(_by_model(organs, image))
+    raise DataError(f"no organs {organs!r}; known: {', '.join(PROVIDERS)}, a segmenter, or the path of a mask file")
+
+
+def _from_file(path: Path, radiograph: Radiograph, size: int) -> dict[str, np.ndarray]:
+    if is_dicom(path):
+        segments = read_segments(path, radiograph.uid)
+    else:
+        right, left = read_sides(path)
+        segments = {"right lung": right, "left lung": left}
+    shape = next(iter(segments.values())).shape
+    if shape != radiograph.pixels.shape:
+        raise MaskError(f"organs {path} are {shape}, the image {radiograph.pixels.shape}; both need one size")
+    return {name: square(mask.astype(np.float32), size) >= 0.5 for name, mask in segments.items()}
+
+
+def _by_model(name: str, image: np.ndarray) -> dict[str, np.ndarray]:
+    """Every class that a segmenter finds, by its name."""
+    model = _segmenter(name)
+    classes = list(model.config.classes)[1:]
+    side = model.config.working_size
+    labels = model.segment(torch.from_numpy(square(image, side))[None, None] * 2 - 1)[0].cpu().numpy()
+    found = {c: square((labels == k).astype(np.float32), len(image)) >= 0.5 for k, c in enumerate(classes, start=1)}
+    if not set(LUNG_SIDES) <= found.keys():
+        raise ModelError(f"{name} segments {', '.join(classes)}; organs need a model of {' and '.join(LUNG_SIDES)}")
+    found |= {side: next(components(found[side]), found[side]) for side in LUNG_SIDES}
+    check_lungs(*(found[side] for side in LUNG_SIDES))
+    return found
 
 
 def check_lungs(right: np.ndarray, left: np.ndarray) -> None:
