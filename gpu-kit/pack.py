@@ -25,6 +25,7 @@ from rich.progress import track
 from parts import MEGA, split
 from skiagraph.data.datasets import data_root
 from skiagraph.data.images import read_radiograph, square
+from skiagraph.files import given_or_shipped
 from skiagraph.models.registry import model_folder
 from skiagraph.training.images import records_of
 from skiagraph.training.recipe import TextToImageRecipe, load_recipe
@@ -56,7 +57,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data, kit = Path(folder) / "data", Path(folder) / "kit"
         quality = pack_data(recipe, data, args.data_mb)
-        pack_code(args.recipe, kit)
+        pack_code(given_or_shipped(args.recipe), kit)
         shutil.copytree(model_folder(recipe.autoencoder), kit / "networks/autoencoder")
         if recipe.start_from:
             shutil.copytree(model_folder(recipe.start_from), kit / "networks/start_from")

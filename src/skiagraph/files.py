@@ -54,6 +54,12 @@ def weight_hashes(folder: Path) -> dict[str, str]:
     return {str(p.relative_to(folder)): sha256(p) for p in sorted(folder.rglob("*.safetensors"))}
 
 
+def given_or_shipped(path: str | Path) -> Path:
+    """The file at a path or, where there is none, the package's own of that name: `recipes/...`, `examples/...`."""
+    own = Path(__file__).parent / path
+    return own if not Path(path).exists() and own.is_file() else Path(path)
+
+
 def _replace(temporary: Path, target: Path) -> None:
     if temporary.is_dir() and target.is_dir():
         old = temporary.with_suffix(".old")

@@ -153,7 +153,7 @@ def test_prompts_of_a_table(tmp_path):
 
 @pytest.mark.parametrize("name", ["inpaint-cxr.csv", "inpaint-polyp.csv"])
 def test_example_prompts_are_whole_and_varied(name):
-    prompts = read_prompts(job.Path(__file__).parents[2] / "examples" / name)
+    prompts = read_prompts(job.Path("examples") / name)
     assert len({p.prompt for p in prompts}) == len(prompts) >= 15
     assert all(p.negative for p in prompts)
 

@@ -1,7 +1,6 @@
 """The latent segmenter trains, with the linear codec and with diffusers' autoencoder, and what it is fed."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,11 +15,10 @@ from skiagraph.models.noising import add_noise
 from skiagraph.models.registry import load_component
 from skiagraph.progress import silent
 from skiagraph.training.loop import train
-from skiagraph.training.recipe import LatentSegmenterModel, LatentSegmenterRecipe, load_recipe
+from skiagraph.training.recipe import RECIPES, LatentSegmenterModel, LatentSegmenterRecipe, load_recipe
 from skiagraph.training.tasks import make_task
 from skiagraph.training.tasks.segmenter import augmented
 
-RECIPES = Path(__file__).parents[2] / "recipes"
 SIZES = {
     "patch": 4, "mask_coefficients": 6, "vision_coefficients": 4, "vision_channels": 8, "denoiser_channels": [16, 32],
 }  # fmt: skip

@@ -2,7 +2,6 @@
 
 import json
 import random
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,13 +20,11 @@ from skiagraph.pipelines.text_to_image import TextToImagePipeline
 from skiagraph.progress import silent
 from skiagraph.training.images import load_images, to_model_range
 from skiagraph.training.loop import train
-from skiagraph.training.recipe import DenoiserModel, load_recipe
+from skiagraph.training.recipe import RECIPES, DenoiserModel, load_recipe
 from skiagraph.training.tasks import make_task
 from skiagraph.training.tasks.autoencoder import patch_transform
 from skiagraph.training.tasks.segmenter import augmented
 from skiagraph.training.views import FULL
-
-RECIPES = Path(__file__).parents[2] / "recipes"
 
 OPTIM = """
 optim: {steps: 3, batch_size: 2, learning_rate: 1.0e-3, precision: "no", log_every: 1, validate_every: 2,

@@ -34,7 +34,10 @@ def run(
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
-    """Paint inside the masks of DATASET's training images: a data set of images with the same masks in OUTPUT."""
+    """Paint inside the masks of DATASET's training images: a data set of images with the same masks in OUTPUT.
+
+    Example: skiagraph augment out/pairs --prompts examples/inpaint-cxr.csv -o out/augmented
+    """
     from skiagraph.engine.augment import AugmentConfig, augment, read_prompts
     from skiagraph.pipelines.inpaint import InpaintSettings
 

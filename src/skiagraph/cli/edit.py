@@ -45,6 +45,8 @@ def run(
     """Edit IMAGE inside one region, the rest of it untouched: before, after, difference and manifest in OUTPUT.
 
     Of several radiographs, those that cannot be edited are listed and skipped, and the exit code is then 1.
+
+    Example: skiagraph edit x.png --from "PA view of an adult." --to "Left lower lobe consolidation." -o out/edit
     """
     from skiagraph.engine.edit import EditConfig, edit
     from skiagraph.pipelines.counterfactual import EditSettings

@@ -34,7 +34,10 @@ def run(
     overwrite: Overwrite = False,
     extend: Annotated[bool, typer.Option("--extend", help="Go on from a run that had other reports.")] = False,
 ) -> None:
-    """Generate chest X-rays from reports: PNGs, a contact sheet and a manifest in OUTPUT."""
+    """Generate chest X-rays from reports: PNGs, a contact sheet and a manifest in OUTPUT.
+
+    Example: skiagraph generate --report "Large right pleural effusion. PA view of an adult." -n 4 -o out
+    """
     from skiagraph.data.tables import read_reports
     from skiagraph.engine.contact_sheet import SHEET_NAME
     from skiagraph.engine.generate import GenerateConfig, generate

@@ -14,7 +14,10 @@ def run(
         Path | None, typer.Option("-o", "--output", file_okay=False, help="Folder for info.json as well.")
     ] = None,
 ) -> None:
-    """Parameters, multiply-adds and FLOPs of every component, for one image; without MODEL, of the shipped one."""
+    """Parameters, multiply-adds and FLOPs of every component, for one image; without MODEL, of the shipped one.
+
+    Example: skiagraph info lung-segmenter
+    """
     from rich.console import Console
     from rich.table import Table
 

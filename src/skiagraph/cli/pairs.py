@@ -34,7 +34,10 @@ def run(
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
-    """Make chest X-rays together with their masks, from what the words of the prompt attend to."""
+    """Make chest X-rays together with their masks, from what the words of the prompt attend to.
+
+    Example: skiagraph pairs --prompts examples/prompts.csv -n 8 -o out/pairs
+    """
     from skiagraph.data.tables import read_reports
     from skiagraph.engine.pairs import PairsConfig, make_pairs
 

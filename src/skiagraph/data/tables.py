@@ -1,4 +1,7 @@
-"""CSV files that people write: with the columns that are needed, or an error that names file and line."""
+"""CSV files that people write: with the columns that are needed, or an error that names file and line.
+
+`examples/...` are the package's own where there is no such file.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from skiagraph.errors import DataError
+from skiagraph.files import given_or_shipped
 
 DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
@@ -77,6 +81,6 @@ def _check_row(path: Path, line: int, row: dict[str, str], columns: Collection[s
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return given_or_shipped(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read ({error}); give a file in UTF-8") from error

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from skiagraph.errors import RecipeError
+from skiagraph.files import given_or_shipped
 
 
 class _Strict(BaseModel):
@@ -264,24 +267,48 @@ Recipe = (
     | TextToImageRecipe
     | InpaintingRecipe
 )
+RECIPES = Path(str(files("skiagraph"))) / "recipes"
+"""Folder of the recipes that come with the package."""
+
 _ADAPTER: TypeAdapter[Recipe] = TypeAdapter(Annotated[Recipe, Field(discriminator="task")])
 
 
-def load_recipe(path: str | Path) -> Recipe:
-    """Read and validate a recipe file.
+def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
+    """Read and validate a recipe file; `recipes/...` are the package's own where there is no such file.
+
+    Args:
+        path: of the YAML file.
+        changes: fields with other values, such as "optim.steps=20" or "data.datasets=[a, b]"; values are YAML.
 
     Raises:
         RecipeError: the file is missing, is not YAML, or a field is unknown, missing or out of range (all are named).
     """
-    path = Path(path)
     try:
-        return _ADAPTER.validate_python(yaml.safe_load(path.read_text(encoding="utf-8")))
+        fields = yaml.safe_load(given_or_shipped(path).read_text(encoding="utf-8"))
+        return _ADAPTER.validate_python(_changed(fields, changes))
     except OSError as error:
         raise RecipeError(
-            f"recipe {path} cannot be read: {error.strerror}; see the recipes folder for examples"
+            f"recipe {path} cannot be read: {error.strerror}; those that come with skiagraph: {', '.join(_shipped())}"
         ) from error
     except yaml.YAMLError as error:
         raise RecipeError(f"recipe {path} is not valid YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
         raise RecipeError(f"recipe {path} does not validate: {faults}") from error
+
+
+def _changed(fields: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    for change in changes:
+        place, equals, value = change.partition("=")
+        *sections, name = place.strip().split(".")
+        within = fields
+        for section in sections:
+            within = within.setdefault(section, {}) if isinstance(within, dict) else None
+        if not equals or not name or not isinstance(within, dict):
+            raise RecipeError(f"{change!r} changes no field of a recipe; write it like optim.steps=20")
+        within[name] = yaml.safe_load(value)
+    return fields
+
+
+def _shipped() -> list[str]:
+    return [f"recipes/{path.name}" for path in sorted(RECIPES.glob("*.yaml"))]
