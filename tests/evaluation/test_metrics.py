@@ -1,5 +1,9 @@
+import warnings
+
 import numpy as np
 import pytest
+import torch
+from monai.metrics.fid import get_fid_score
 from scipy import linalg
 from sklearn.metrics.pairwise import polynomial_kernel
 
@@ -17,6 +21,23 @@ def test_frechet_distance_equals_the_definition():
     assert result.value == pytest.approx(expected)
     assert result.low <= result.value <= result.high
     assert frechet_distance(b, a, extractor="x").value == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("n", [20, 200])
+def test_frechet_distance_is_that_of_monai_with_fewer_samples_than_features_or_more(n):
+    a, b = RNG.normal(size=(n, 40)), RNG.normal(0.5, 2, size=(n, 40))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = frechet_distance(a, b, extractor="x").value
+    expected = float(get_fid_score(torch.from_numpy(a), torch.from_numpy(b)))
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_kernel_distance_is_that_of_torchmetrics():
+    poly_mmd = pytest.importorskip("torchmetrics.image.kid").poly_mmd
+    a, b = RNG.normal(size=(60, 8)), RNG.normal(0.3, 1, size=(60, 8))
+    expected = float(poly_mmd(torch.from_numpy(a), torch.from_numpy(b)))
+    assert kernel_distance(a, b, extractor="x").value == pytest.approx(expected, abs=1e-4)
 
 
 def test_frechet_distance_of_equal_sets_is_zero_and_few_samples_warn():

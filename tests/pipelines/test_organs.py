@@ -58,7 +58,7 @@ def test_the_shipped_segmenter_keeps_the_largest_piece(monkeypatch):
     found = find_lungs(network, torch.zeros(2, 1, SIDE, SIDE, dtype=torch.uint8))
     assert found.shape == (2, SIDE, SIDE)
     assert np.array_equal(found[1], right + 2 * left)
-    monkeypatch.setattr(organs, "_segmenter", lambda name: network)
+    monkeypatch.setattr(organs, "load_segmenter", lambda name: network)
     monkeypatch.setattr(organs, "SUREST", 0.0)
     assert np.array_equal(shipped_organs(IMAGE)["left lung"], left)
     monkeypatch.setattr(organs, "SUREST", 1.0)
@@ -70,7 +70,7 @@ def test_the_shipped_segmenter_is_loaded_once(monkeypatch):
     loaded = []
     original = organs.load_component
     monkeypatch.setattr(organs, "load_component", lambda name: loaded.append(name) or original(name))
-    organs._segmenter.cache_clear()
+    organs.load_segmenter.cache_clear()
     for _ in range(3):
         with pytest.raises(DataError):
             shipped_organs(np.zeros((64, 64), np.float32))
@@ -192,7 +192,7 @@ def test_lungs_come_from_any_segmenter_of_both(tmp_path, monkeypatch):
     network.save_pretrained(tmp_path / "m")
     small = (right + 2 * left)[::2, ::2].astype(np.uint8)
     network.segment = lambda images: torch.from_numpy(small)[None]
-    monkeypatch.setattr(organs, "_segmenter", lambda name: network)
+    monkeypatch.setattr(organs, "load_segmenter", lambda name: network)
     found = organ_regions(str(tmp_path / "m"), IMAGE, radiograph())
     assert (found["right lung"] != right).mean() < 0.05
     assert found.keys() >= set(REGIONS)

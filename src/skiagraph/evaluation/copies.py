@@ -94,14 +94,16 @@ class CopyCheck:
     def share(self, synthetic: np.ndarray, planted: Mapping[str, np.ndarray] | None = None) -> MetricResult:
         """Share of pictures above the threshold; by chance it is 1 - quantile.
 
-        `details` holds that chance, the threshold, each picture's nearest training index and, for features of `planted`
-        copies by name, the share of them that is found: the power of the check.
+        `details` holds that chance, the threshold, each picture's score and nearest training index and, for features of
+        `planted` copies by name, the share of them that is found: the power of the check.
         """
-        above = (self.scores(synthetic) > self.threshold).astype(float)
+        scores = self.scores(synthetic)
+        above = (scores > self.threshold).astype(float)
         low, high = bootstrap(lambda a: float(a.mean()), above)
         details = {
             "chance": 1 - self.quantile,
             "threshold": self.threshold,
+            "scores": scores.tolist(),
             "nearest": nearest_neighbours(synthetic - self.mean, self.train)[1].tolist(),
             "found": {n: float((self.scores(f) > self.threshold).mean()) for n, f in (planted or {}).items()},
         }

@@ -12,6 +12,9 @@ from skiagraph.evaluation.result import MetricResult, features_of
 
 SUBSETS = 100
 
+BLOCK = 2048
+"""Rows of a kernel matrix that are held at a time."""
+
 
 def frechet_distance(real: np.ndarray, synthetic: np.ndarray, *, extractor: str, seed: int = 0) -> MetricResult:
     """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^1/2) of features (n, d) (Heusel et al. 2017, arXiv 1706.08500).
@@ -63,19 +66,28 @@ def _pair(real: np.ndarray, synthetic: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _frechet(a: np.ndarray, b: np.ndarray) -> float:
-    ca, cb = np.atleast_2d(np.cov(a, rowvar=False)), np.atleast_2d(np.cov(b, rowvar=False))
-    root = np.sqrt(np.clip(linalg.eigvals(ca @ cb).real, 0, None)).sum()
-    return float(np.square(a.mean(0) - b.mean(0)).sum() + np.trace(ca) + np.trace(cb) - 2 * root)
+    (ma, xa), (mb, xb) = ((x.mean(axis=0), (x - x.mean(axis=0)) / np.sqrt(len(x) - 1)) for x in (a, b))
+    traces = np.square(xa).sum() + np.square(xb).sum()
+    return float(np.square(ma - mb).sum() + traces - 2 * _trace_of_root(xa, xb))
+
+
+def _trace_of_root(a: np.ndarray, b: np.ndarray) -> float:
+    """tr((A^T A B^T B)^1/2), also the sum of the singular values of A B^T, which is smaller where samples are few."""
+    if min(len(a), len(b)) < a.shape[1]:
+        return float(linalg.svdvals(a @ b.T).sum())
+    return float(np.sqrt(np.clip(linalg.eigvals((a.T @ a) @ (b.T @ b)).real, 0, None)).sum())
 
 
 def _mmd(a: np.ndarray, b: np.ndarray) -> float:
-    def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return (x @ y.T / x.shape[1] + 1) ** 3
-
     n, m = len(a), len(b)
-    aa, bb = kernel(a, a), kernel(b, b)
-    within = (aa.sum() - np.trace(aa)) / (n * (n - 1)) + (bb.sum() - np.trace(bb)) / (m * (m - 1))
-    return float(within - 2 * kernel(a, b).mean())
+    aa, bb = (_kernel_sum(x, x) - ((np.square(x).sum(axis=1) / x.shape[1] + 1) ** 3).sum() for x in (a, b))
+    return float(aa / (n * (n - 1)) + bb / (m * (m - 1)) - 2 * _kernel_sum(a, b) / (n * m))
+
+
+def _kernel_sum(a: np.ndarray, b: np.ndarray) -> float:
+    """Sum over all pairs of (x.y / d + 1)^3, some rows at a time."""
+    parts = (a[start : start + BLOCK] for start in range(0, len(a), BLOCK))
+    return float(sum(((part @ b.T / a.shape[1] + 1) ** 3).sum() for part in parts))
 
 
 def _half(features: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -10,10 +10,17 @@ import numpy as np
 
 from skiagraph.errors import EvaluationError
 
+PROTOCOL = "1"
+"""Version of how metrics are computed, written with every result."""
+
 
 @dataclass(frozen=True)
 class MetricResult:
-    """A value with its interval: `low` to `high` at `confidence`, over `n` cases; `direction` says what is better."""
+    """A value with its interval: `low` to `high` at `confidence`, over `n` cases; `direction` says what is better.
+
+    `floor` is what real pictures reach against other real ones, or chance, where that is known. Values of different
+    versions of the `protocol` do not compare.
+    """
 
     name: str
     value: float
@@ -24,6 +31,8 @@ class MetricResult:
     confidence: float = 0.95
     extractor: str | None = None
     details: dict[str, Any] = field(default_factory=dict)
+    floor: float | None = None
+    protocol: str = PROTOCOL
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain values."""

@@ -53,7 +53,7 @@ def shipped_organs(image: np.ndarray) -> dict[str, np.ndarray]:
         DataError: what it found does not look like two lungs; is it a frontal chest radiograph?
     """
     pixels = torch.from_numpy(np.round(image * 255).astype(np.uint8))[None, None]
-    segmenter = _segmenter(SEGMENTER)
+    segmenter = load_segmenter(SEGMENTER)
     found = find_lungs(segmenter, pixels)[0].numpy()
     lungs = {"right lung": found == 1, "left lung": found == 2}
     check_lungs(lungs["right lung"], lungs["left lung"])
@@ -65,10 +65,15 @@ def shipped_organs(image: np.ndarray) -> dict[str, np.ndarray]:
 
 
 @cache
-def _segmenter(name: str) -> Segmenter | LatentSegmenter:
+def load_segmenter(name: str) -> Segmenter | LatentSegmenter:
+    """A segmenter by name or folder, loaded once and ready to use.
+
+    Raises:
+        ModelError: a model that does not load, or is no segmenter.
+    """
     model = load_component(name).eval()
     if not isinstance(model, Segmenter | LatentSegmenter):
-        raise ModelError(f"{name} is a {type(model).__name__}, not a segmenter; it finds no organs")
+        raise ModelError(f"{name} is a {type(model).__name__}, not a segmenter")
     return model
 
 
@@ -161,7 +166,7 @@ def _from_file(path: Path, radiograph: Radiograph, size: int) -> dict[str, np.nd
 
 def _by_model(name: str, image: np.ndarray) -> dict[str, np.ndarray]:
     """Every class that a segmenter finds, by its name."""
-    model = _segmenter(name)
+    model = load_segmenter(name)
     classes = list(model.config.classes)[1:]
     side = model.config.working_size
     labels = model.segment(torch.from_numpy(square(image, side))[None, None] * 2 - 1)[0].cpu().numpy()

@@ -69,12 +69,13 @@ class ClassifierTask:
         model.half().save_pretrained(folder)
 
 
-def targets_of(record: Record) -> list[float]:
+def targets_of(record: Record, *, complete: bool = False) -> list[float]:
     """1, 0 or NaN (unknown) for each of `TARGETS`.
 
-    Only NIH states all findings of a picture; elsewhere a finding not named is known to be absent only on a normal one.
+    Only NIH states all findings of a picture; elsewhere a finding not named is known to be absent only on a normal one,
+    unless the labels are said to be `complete`.
     """
-    complete = record.dataset == "nih_chestxray14" or "normal" in record.labels
+    complete = complete or record.dataset == "nih_chestxray14" or "normal" in record.labels
     absent = 0.0 if complete else float("nan")
     findings = [1.0 if label in record.labels else absent for label in TARGETS[: -len(ATTRIBUTES)]]
     abnormal = float("nan") if not record.labels else float("normal" not in record.labels)

@@ -1,0 +1,89 @@
+"""skiagraph evaluate: synthetic pictures against real ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from skiagraph.cli.options import Overwrite
+from skiagraph.models.registry import DEFAULT_SEGMENTER
+
+
+def run(
+    output: Annotated[Path | None, typer.Option("-o", "--output", file_okay=False, help="Folder to write to.")] = None,
+    real: Annotated[
+        str, typer.Option(help="Real pictures: a folder, or FOLDER:test of a data set with metadata.csv.")
+    ] = "",
+    synthetic: Annotated[str, typer.Option(help="Synthetic pictures: a folder, such as one that generate wrote.")] = "",
+    train: Annotated[
+        str | None, typer.Option(help="What the generator was trained on; copies of it are looked for.")
+    ] = None,
+    extractor: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What pictures are compared by; may be repeated: a known name, or the folder of a vision model. "
+            "[default: the classifier of findings, an ImageNet network and thumbnails]",
+            show_default=False,
+        ),
+    ] = None,
+    judge: Annotated[str, typer.Option(help="Classifier of findings, by name or folder.")] = "cxr-classifier",
+    segmenter: Annotated[
+        str, typer.Option(help="Finds masks again where both sets have them, by name or folder.")
+    ] = DEFAULT_SEGMENTER,
+    seed: Annotated[int, typer.Option(min=0, help="Of what is drawn at random.")] = 0,
+    compare: Annotated[
+        tuple[Path, Path] | None, typer.Option(help="Instead: two folders of earlier evaluations, side by side.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Measure synthetic pictures: fidelity, agreement with reports, masks, subgroups, and copies of patients.
+
+    Writes OUTPUT/report.html, which holds everything, and results.json.
+
+    Example: skiagraph evaluate --real data:test --train data:train --synthetic out/many -o out/report
+    """
+    from skiagraph.engine.evaluate import EXTRACTORS, PAGE, EvaluateConfig, evaluate
+    from skiagraph.engine.evaluate import compare as compared
+    from skiagraph.errors import EvaluationError
+
+    if compare is not None:
+        _print_comparison(compared(*compare), *compare)
+        return
+    if not (real and synthetic and output):
+        raise EvaluationError("give --real, --synthetic and --output, or --compare with two folders")
+    config = EvaluateConfig(real, synthetic, train, tuple(extractor or EXTRACTORS), judge, segmenter, seed)
+    for section in evaluate(config, output, overwrite=overwrite)["sections"]:
+        _print_section(section)
+    typer.echo(f"the whole report: {output / PAGE}")
+
+
+def _print_section(section: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("metric", "value", "interval", "floor", "n", title=section["title"], title_justify="left")
+    for row in section["results"]:
+        floor = "" if row["floor"] is None else f"{row['floor']:.3f}"
+        table.add_row(_name(row), f"{row['value']:.3f}", _interval(row), floor, str(row["n"]))
+    Console().print(table)
+
+
+def _print_comparison(rows: list[dict[str, Any]], first: Path, second: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("metric", f"first: {first}", f"second: {second}", "better")
+    for row in rows:
+        sides = (f"{row[s]['value']:.3f} ({_interval(row[s])})" for s in ("first", "second"))
+        table.add_row(_name(row), *sides, row["better"])
+    Console().print(table)
+
+
+def _name(row: dict[str, Any]) -> str:
+    return f"{row['name']} ({row['extractor']})" if row["extractor"] else row["name"]
+
+
+def _interval(row: dict[str, Any]) -> str:
+    return f"{row['low']:.3f} to {row['high']:.3f}" if row["low"] != row["high"] else ""

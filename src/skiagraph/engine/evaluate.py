@@ -1,0 +1,311 @@
+"""The evaluation job: folders of real and synthetic pictures in, metrics with intervals and a report out; resumable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skiagraph.data.datasets import Record
+from skiagraph.data.picture_sets import read_set, subgroups
+from skiagraph.engine.evaluation_page import write_page
+from skiagraph.engine.job import open_run, plain
+from skiagraph.engine.picture_features import Measures, PictureSet, measured, planted
+from skiagraph.errors import EvaluationError
+from skiagraph.evaluation import CopyCheck, MetricResult, auroc, frechet_distance, kernel_distance
+from skiagraph.evaluation.copies import THUMBNAIL
+from skiagraph.evaluation.extractors import Extractor, load_extractor
+from skiagraph.evaluation.features import EXTRACTOR as CLASSIFIER
+from skiagraph.evaluation.judges import ClassifierJudge
+from skiagraph.evaluation.mask_shapes import MEASURES, shape_distances
+from skiagraph.evaluation.membership import membership_inference
+from skiagraph.evaluation.neighbours import prdc
+from skiagraph.evaluation.result import mean_result
+from skiagraph.evaluation.spectrum import spectrum_distance
+from skiagraph.files import write_json
+from skiagraph.models.registry import DEFAULT_SEGMENTER
+from skiagraph.pipelines.organs import load_segmenter
+from skiagraph.progress import Listener, progress
+from skiagraph.training.tasks.classifier import TARGETS, targets_of
+
+RESULTS = "results.json"
+PAGE = "report.html"
+
+EXTRACTORS = (CLASSIFIER, "imagenet-efficientnet-lite0", THUMBNAIL)
+"""Where none are named: one that knows radiographs, one that minds texture, one that knows nothing."""
+
+FEWEST = 20
+"""Pictures that a set, a subgroup or masks need on either side; an AUROC needs half as many of each kind."""
+
+PLANTED = 100
+"""Training pictures that are altered and planted as copies."""
+
+SHOWN = 8
+"""Pictures of each kind on the page."""
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """What is evaluated: folders as `skiagraph.data.picture_sets.read_set` reads them.
+
+    `train` is what the generator was trained on, for the check for copies; `real` then is of other patients. `judge` is
+    a classifier of findings by name or folder, `segmenter` a model that finds masks again, where both sets have them.
+    """
+
+    real: str
+    synthetic: str
+    train: str | None = None
+    extractors: tuple[str, ...] = EXTRACTORS
+    judge: str = CLASSIFIER
+    segmenter: str = DEFAULT_SEGMENTER
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Section:
+    """Metrics of one question, with what a reader must know to read them."""
+
+    title: str
+    note: str
+    results: list[MetricResult]
+
+
+def evaluate(
+    config: EvaluateConfig, output: Path, *, overwrite: bool = False, listen: Listener = progress
+) -> dict[str, Any]:
+    """Measure synthetic pictures against real ones, and write `results.json` and the self-contained `report.html`.
+
+    Args:
+        config: which pictures, and by what.
+        output: folder of the report; features are kept in it, so that the same command goes on where it stopped.
+        overwrite: remove what another run left in `output`.
+        listen: hears of progress.
+
+    Returns:
+        The manifest, with `sections`: title, note and results of each.
+
+    Raises:
+        DataError: a folder that is not there or holds no pictures.
+        EvaluationError: an unknown extractor, too few pictures, or a patient both in `real` and in `train`.
+        SkiagraphError: `output` holds another run.
+    """
+    records = {name: read_set(folder) for name, folder in _folders(config)}
+    extractors = [load_extractor(name) for name in config.extractors]
+    with_masks = all(any(r.mask for r in records[name]) for name in ("real", "synthetic"))
+    segmenter = load_segmenter(config.segmenter) if with_masks else None
+    whole = Measures(extractors, ClassifierJudge(config.judge), segmenter, config.segmenter)
+    with open_run(output, "evaluate", plain(config), overwrite=overwrite, listen=listen) as run:
+        sets = {
+            name: measured(run, name, found, whole if name != "train" else Measures(extractors))
+            for name, found in records.items()
+        }
+        sections = list(_sections(sets, extractors, config))
+        run.claim("features", RESULTS, PAGE)
+        stored = [{"title": s.title, "note": s.note, "results": [_stored(r) for r in s.results]} for s in sections]
+        counts = {name: len(found) for name, found in sets.items()}
+        failed = {path: why for found in sets.values() for path, why in found.failed.items()}
+        write_json(output / RESULTS, {"config": plain(config), "pictures": counts, "sections": stored})
+        write_page(output / PAGE, plain(config), counts, sections, _shown(sets, sections), failed)
+        return run.finish(pictures=counts, failed=failed, sections=stored)
+
+
+def compare(first: Path, second: Path) -> list[dict[str, Any]]:
+    """Metrics that two evaluations share: name, extractor, both values and intervals, and which of them is better.
+
+    `better` is "first" or "second" where the intervals do not touch, else "". That is a cautious reading, not a test.
+
+    Raises:
+        EvaluationError: a folder without results, or results of different protocols.
+    """
+    found = [{(r["name"], r["extractor"]): r for r in _results(folder)} for folder in (first, second)]
+    rows = []
+    for key in [k for k in found[0] if k in found[1]]:
+        a, b = (side[key] for side in found)
+        if a["protocol"] != b["protocol"]:
+            raise EvaluationError(f"{first} and {second} were made by different protocols; evaluate one of them again")
+        apart = a["high"] < b["low"] or b["high"] < a["low"]
+        higher = "first" if a["value"] > b["value"] else "second"
+        lower = "second" if higher == "first" else "first"
+        better = (higher if a["direction"] == "higher" else lower) if apart else ""
+        rows.append({"name": key[0], "extractor": key[1], "first": a, "second": b, "better": better})
+    return rows
+
+
+def _results(folder: Path) -> list[dict[str, Any]]:
+    try:
+        sections = json.loads((folder / RESULTS).read_text(encoding="utf-8"))["sections"]
+        return [result for section in sections for result in section["results"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EvaluationError(f"{folder} holds no {RESULTS} of an evaluation ({error})") from error
+
+
+def _folders(config: EvaluateConfig) -> Iterator[tuple[str, str]]:
+    yield "real", config.real
+    yield "synthetic", config.synthetic
+    if config.train is not None:
+        yield "train", config.train
+
+
+def _sections(sets: dict[str, PictureSet], extractors: list[Extractor], config: EvaluateConfig) -> Iterator[Section]:
+    real, synthetic = sets["real"], sets["synthetic"]
+    names = [extractor.name for extractor in extractors]
+    made = [
+        fidelity(real, synthetic, names, config.seed),
+        alignment(real, synthetic, config.judge),
+        masks(real, synthetic, config.seed),
+        by_subgroup(real, synthetic, names[0]),
+    ]
+    yield from (section for section in made if section.results)
+    strangers = [e for e in extractors if e.name != CLASSIFIER]
+    if "train" in sets and strangers:
+        yield privacy(sets["train"], real, synthetic, strangers, config.seed)
+
+
+def fidelity(real: PictureSet, synthetic: PictureSet, extractors: list[str], seed: int) -> Section:
+    """Distances to one half of the real patients, beside those of the other half: the floor at equal n."""
+    reference, drawn, floor = _thirds(real, synthetic, seed)
+    results = []
+    for name in extractors:
+        sides = [s.features(name) for s in (reference, drawn, floor)]
+        results += [_beside(metric, *sides, extractor=name) for metric in (kernel_distance, frechet_distance)]
+        pairs = zip(prdc(sides[0], sides[1], extractor=name), prdc(sides[0], sides[2], extractor=name), strict=True)
+        results += [replace(found, floor=other.value) for found, other in pairs]
+    results.append(_beside(spectrum_distance, *(s.arrays["spectrum"] for s in (reference, drawn, floor))))
+    note = (
+        f"{len(drawn)} synthetic pictures and as many real ones (the floor), each against {len(reference)} radiographs "
+        "of other real patients. A distance at its floor means that this network cannot tell the sets apart."
+    )
+    return Section("Do they look like real ones?", note, results)
+
+
+def alignment(real: PictureSet, synthetic: PictureSet, judge: str) -> Section:
+    """AUROC of the judge's scores for the findings that labels or reports state; the floor is that of real pictures."""
+    results = []
+    known, asked = _truth(real.records), _truth(synthetic.records)
+    for name in [t for t in TARGETS if t in synthetic.scores]:
+        made, found = _auroc(asked[name], synthetic.scores[name]), _auroc(known[name], real.scores[name])
+        if made is not None:
+            floor = None if found is None else found.value
+            results.append(replace(made, name=f"AUROC {name}", extractor=judge, floor=floor))
+    note = (
+        "Does a classifier that was trained on real pictures find what labels or reports say? The floor is what it "
+        "reaches on the real pictures. Much more than that is no better: such findings are too plain."
+    )
+    return Section("Do they show what was asked for?", note, results)
+
+
+def masks(real: PictureSet, synthetic: PictureSet, seed: int) -> Section:
+    """Whether masks fit their pictures, by a segmenter, and are shaped as real ones are."""
+    title = "Do the masks fit?"
+    sides = [s.rows(~np.isnan(s.arrays["mask Dice"])) if "mask Dice" in s.arrays else None for s in (real, synthetic)]
+    if any(side is None or len(side) < FEWEST for side in sides):
+        return Section(title, "", [])
+    results = []
+    for name, direction in (("Dice", "higher"), ("IoU", "higher"), ("HD95", "lower")):
+        of_real, of_made = (side.arrays[f"mask {name}"].astype(float) for side in sides)
+        found = mean_result(f"{name} to the segmenter's mask", of_made, direction, seed)
+        results.append(replace(found, floor=float(of_real.mean()), details={}))
+    reference, drawn, floor = ({name: s.arrays[f"mask {name}"] for name in MEASURES} for s in _thirds(*sides, seed))
+    distances = zip(shape_distances(reference, drawn), shape_distances(reference, floor), strict=True)
+    results += [replace(found, floor=other.value) for found, other in distances]
+    note = (
+        "What a segmenter that was trained on real pictures finds in them, beside their masks; the floor is that of "
+        "real masks. Distances of shape are Wasserstein distances over the real masks' standard deviation."
+    )
+    return Section(title, note, results)
+
+
+def by_subgroup(real: PictureSet, synthetic: PictureSet, extractor: str) -> Section:
+    """Kernel distance within each age group, sex and view."""
+    groups = [[subgroups(r) for r in s.records] for s in (real, synthetic)]
+    results = []
+    for attribute, value in sorted({item for rows in groups for row in rows for item in row.items()}):
+        inside = [np.array([row.get(attribute) == value for row in rows]) for rows in groups]
+        if min(mask.sum() for mask in inside) >= FEWEST:
+            a, b = (s.features(extractor)[mask] for s, mask in zip((real, synthetic), inside, strict=True))
+            found = kernel_distance(a, b, extractor=extractor)
+            results.append(replace(found, name=f"kernel distance, {attribute} {value}"))
+    note = f"Kernel distance within a group, of all its pictures; groups of fewer than {FEWEST} on a side are left out."
+    return Section("For whom?", note, results)
+
+
+def privacy(
+    train: PictureSet, real: PictureSet, synthetic: PictureSet, extractors: list[Extractor], seed: int
+) -> Section:
+    """Copies of training pictures, with what the check would have found, and whether membership can be inferred."""
+    rng = np.random.default_rng(seed)
+    chosen = [train.records[i] for i in sorted(rng.permutation(len(train))[:PLANTED])]
+    altered = planted(chosen, extractors, seed)
+    groups = {"train_groups": train.patients, "holdout_groups": real.patients}
+    results = []
+    for name in [e.name for e in extractors]:
+        sides = [s.features(name) for s in (train, real, synthetic)]
+        check = CopyCheck(sides[0], sides[1], extractor=name, **groups)
+        share = check.share(sides[2], {kind: found[name] for kind, found in altered.items()})
+        results.append(replace(share, floor=share.details["chance"]))
+        results += [
+            MetricResult(f"planted copies found, {kind}", found, found, found, len(chosen), "higher", extractor=name)
+            for kind, found in share.details["found"].items()
+        ]
+        results.append(replace(membership_inference(*sides, extractor=name, seed=seed), floor=0.5))
+    note = (
+        "A copy is a picture nearer to a training picture than 95 % of real patients outside the training set are: 5 % "
+        "are expected by chance. Planted copies say how many the check would have found. The classifier of findings "
+        "does not judge here: it finds the pictures that it was trained on in everything."
+    )
+    return Section("Were patients copied?", note, results)
+
+
+def _shown(sets: dict[str, PictureSet], sections: list[Section]) -> dict[str, list[Record]]:
+    """Pictures for the page: some of each set, and the pairs most like copies."""
+    shown = {name: sets[name].records[:: -(-len(sets[name]) // SHOWN)] for name in ("real", "synthetic")}
+    copies = next((r for s in sections for r in s.results if r.name == "share of copies"), None)
+    if copies is not None:
+        order = np.argsort(copies.details["scores"])[::-1][:SHOWN]
+        shown["most like a training picture"] = [sets["synthetic"].records[i] for i in order]
+        shown["its nearest training picture"] = [sets["train"].records[copies.details["nearest"][i]] for i in order]
+    return shown
+
+
+def _thirds(real: PictureSet, synthetic: PictureSet, seed: int) -> list[PictureSet]:
+    """Equally many: real pictures to compare with, synthetic ones, and real ones of other patients.
+
+    Raises:
+        EvaluationError: too few for any of them.
+    """
+    rng = np.random.default_rng(seed)
+    people = np.unique(real.patients)
+    inside = np.isin(real.patients, rng.permutation(people)[: len(people) // 2])
+    sets = [real.rows(inside), synthetic, real.rows(~inside)]
+    n = min(map(len, sets))
+    if n < FEWEST // 2:
+        raise EvaluationError(
+            f"{len(real)} real pictures of {len(people)} patients and {len(synthetic)} synthetic ones are too few; "
+            f"give at least {FEWEST} real and {FEWEST // 2} synthetic"
+        )
+    return [s.rows(np.sort(rng.permutation(len(s))[:n])) for s in sets]
+
+
+def _truth(records: list[Record]) -> dict[str, np.ndarray]:
+    """1, 0 or NaN by finding; what a report was read to state is all that was asked for."""
+    rows = np.array([targets_of(r, complete=bool(r.report and r.labels)) for r in records])
+    return dict(zip(TARGETS, rows.T, strict=True))
+
+
+def _auroc(truth: np.ndarray, scores: np.ndarray) -> MetricResult | None:
+    known = ~np.isnan(truth)
+    fewer = min(truth[known].sum(), (1 - truth[known]).sum())
+    return auroc(truth[known].astype(int), scores[known]) if fewer >= FEWEST // 2 else None
+
+
+def _beside(metric: Any, reference: np.ndarray, drawn: np.ndarray, floor: np.ndarray, **named: str) -> MetricResult:
+    """A metric of synthetic pictures with that of real ones for its floor."""
+    return replace(metric(reference, drawn, **named), floor=metric(reference, floor, **named).value)
+
+
+def _stored(result: MetricResult) -> dict[str, Any]:
+    return {k: v for k, v in result.to_dict().items() if k != "details"}

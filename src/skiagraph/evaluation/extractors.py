@@ -1,0 +1,130 @@
+"""What turns pictures into features for distances, by name: networks that come with us, and others by folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from skiagraph.errors import EvaluationError, ModelError, one_line
+from skiagraph.evaluation.copies import THUMBNAIL, thumbnails
+from skiagraph.evaluation.features import EXTRACTOR as CLASSIFIER
+from skiagraph.evaluation.features import classify
+from skiagraph.evaluation.imagenet import NETWORKS, ImageNetExtractor
+from skiagraph.models.registry import load_component
+
+TORCHXRAYVISION = "torchxrayvision"
+"""Its DenseNet of four public data sets, whose weights it fetches on first use."""
+
+KNOWN = (CLASSIFIER, *(f"imagenet-{network}" for network in NETWORKS), THUMBNAIL, TORCHXRAYVISION)
+
+
+class Extractor(Protocol):
+    """Features float32 (n, d) of images float (n, 256, 256) in [0, 1]; `name` stands in metrics."""
+
+    name: str
+
+    def features(self, images: np.ndarray) -> np.ndarray: ...
+
+
+def load_extractor(name: str) -> Extractor:
+    """An extractor by one of the names `KNOWN`, or the folder of a transformers vision model such as RAD-DINO.
+
+    Raises:
+        EvaluationError: another name, a package that is missing, or a folder that does not load.
+    """
+    if name == CLASSIFIER:
+        return _Classifier()
+    if name == THUMBNAIL:
+        return _Thumbnails()
+    if name == TORCHXRAYVISION:
+        return _TorchXRayVision()
+    if name.removeprefix("imagenet-") in NETWORKS:
+        return ImageNetExtractor(name.removeprefix("imagenet-"))
+    if Path(name).is_dir():
+        return _VisionModel(Path(name))
+    raise EvaluationError(f"no extractor {name!r}; known: {', '.join(KNOWN)}, or the folder of a vision model")
+
+
+class _Classifier:
+    name = CLASSIFIER
+
+    def __init__(self) -> None:
+        self.network = load_component(CLASSIFIER)
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        return classify(self.network, images)[0]
+
+
+class _Thumbnails:
+    name = THUMBNAIL
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        return thumbnails(images)
+
+
+class _TorchXRayVision:
+    name = "torchxrayvision-densenet121-res224-all"
+
+    def __init__(self) -> None:
+        try:
+            import torchxrayvision
+        except ImportError as error:
+            raise EvaluationError(f"torchxrayvision is not here ({error}); pip install torchxrayvision") from error
+        self.network = torchxrayvision.models.DenseNet(weights="densenet121-res224-all").eval()
+
+    @torch.no_grad()
+    def features(self, images: np.ndarray) -> np.ndarray:
+        small = _resized(images, 224) * 2048 - 1024
+        return torch.cat([self.network.features2(part) for part in small.split(32)]).numpy()
+
+
+class _VisionModel:
+    """A transformers image encoder in a local folder, normalised as its `preprocessor_config.json` says."""
+
+    def __init__(self, folder: Path) -> None:
+        from transformers import AutoConfig, AutoModel
+        from transformers.image_processing_base import ImageProcessingMixin
+
+        try:
+            settings, _ = ImageProcessingMixin.get_image_processor_dict(folder, local_files_only=True)
+            config = AutoConfig.from_pretrained(folder, local_files_only=True)
+            self.network = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
+        except (OSError, ValueError, KeyError) as error:
+            raise EvaluationError(f"{folder} does not load as a vision model ({one_line(error)})") from error
+        self.name = f"{config.model_type}:{folder.name}"
+        self.side = _side(settings, config, folder)
+        self.mean, self.std = (
+            torch.tensor(settings.get(key, fallback)).view(1, -1, 1, 1)
+            for key, fallback in (("image_mean", [0.5] * 3), ("image_std", [0.5] * 3))
+        )
+
+    @torch.no_grad()
+    def features(self, images: np.ndarray) -> np.ndarray:
+        return torch.cat([self._pooled(part) for part in _resized(images, self.side).split(16)]).numpy()
+
+    def _pooled(self, images: torch.Tensor) -> torch.Tensor:
+        pixels = (images.expand(-1, 3, -1, -1) - self.mean) / self.std
+        if hasattr(self.network, "get_image_features"):
+            found = self.network.get_image_features(pixel_values=pixels)
+            return found if isinstance(found, torch.Tensor) else found.pooler_output
+        found = self.network(pixel_values=pixels)
+        pooled = getattr(found, "pooler_output", None)
+        return (pooled if pooled is not None else found.last_hidden_state[:, 0]).flatten(1)
+
+
+def _side(settings: dict, config: object, folder: Path) -> int:
+    crop = settings.get("crop_size") or settings.get("size") or getattr(config, "image_size", None)
+    side = next(iter(crop.values())) if isinstance(crop, dict) and crop else crop
+    if not isinstance(side, int):
+        raise ModelError(f"{folder} does not say the side of its pictures, in preprocessor_config.json or config.json")
+    return side
+
+
+def _resized(images: np.ndarray, side: int) -> torch.Tensor:
+    """(n, 1, side, side) in [0, 1]."""
+    given = torch.from_numpy(np.ascontiguousarray(images, np.float32))[:, None]
+    return F.interpolate(given, (side, side), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
