@@ -5,6 +5,7 @@ import pytest
 import torch
 from monai.metrics.fid import get_fid_score
 from scipy import linalg
+from sklearn.metrics import roc_auc_score
 from sklearn.metrics.pairwise import polynomial_kernel
 
 from skiagraph.errors import EvaluationError
@@ -67,6 +68,11 @@ def test_auroc_by_pairs():
     result = auroc(y, s)
     assert result.value == pytest.approx(pairs)
     assert result.low < pairs < result.high
+
+
+def test_auroc_with_ties_is_that_of_scikit_learn():
+    y, s = RNG.integers(0, 2, 200), RNG.integers(0, 5, 200).astype(float)
+    assert auroc(y, s).value == pytest.approx(roc_auc_score(y, s))
 
 
 def test_bootstrap_covers_a_known_mean():

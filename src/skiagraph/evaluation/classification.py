@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
+from scipy.stats import rankdata
 
 from skiagraph.errors import EvaluationError
 from skiagraph.evaluation.result import MetricResult, bootstrap
@@ -21,8 +21,15 @@ def auroc(labels: np.ndarray, scores: np.ndarray, *, seed: int = 0) -> MetricRes
             f"labels {labels.shape} and scores {scores.shape} must be equal (n,), labels 0 and 1 present"
         )
 
-    def statistic(y: np.ndarray, s: np.ndarray) -> float:
-        return float(roc_auc_score(y, s)) if 0 < y.sum() < len(y) else float("nan")
+    low, high = bootstrap(_area, labels, scores, resamples=500, seed=seed)
+    return MetricResult("AUROC", _area(labels, scores), low, high, len(labels), "higher")
 
-    low, high = bootstrap(statistic, labels, scores, resamples=500, seed=seed)
-    return MetricResult("AUROC", statistic(labels, scores), low, high, len(labels), "higher")
+
+def _area(labels: np.ndarray, scores: np.ndarray) -> float:
+    """By the ranks of the positive cases (Mann and Whitney 1947), many times as fast as by the curve."""
+    positive = int(labels.sum())
+    negative = len(labels) - positive
+    if not positive or not negative:
+        return float("nan")
+    ranks = rankdata(scores)[labels == 1].sum()
+    return float((ranks - positive * (positive + 1) / 2) / (positive * negative))
