@@ -1,6 +1,7 @@
 """The editing job on a tiny model, with the phantom's own lungs for regions."""
 
 import json
+import shutil
 
 import numpy as np
 import pydicom
@@ -240,6 +241,17 @@ def test_a_dicom_radiograph_gives_a_derived_one(picture, tiny_model, tmp_path):
     assert made.PixelSpacing == [0.2, 0.2]
     after = np.asarray(Image.open(tmp_path / "o/after-1.png")) / 65535
     np.testing.assert_allclose(read_radiograph(tmp_path / "o/after-1.dcm").pixels, after, atol=1 / 2048)
+
+
+def test_findings_that_the_card_says_are_not_drawn_are_refused_unless_forced(picture, tiny_model, tmp_path):
+    model = tmp_path / "m"
+    shutil.copytree(tiny_model, model)
+    (model / "README.md").write_text("---\nlicense: mit\nnot_drawn: [effusion]\n---\n# A model\n")
+    with pytest.raises(ReportError, match="does not draw effusion"):
+        edit(config(picture, model), tmp_path / "o", listen=silent)
+    assert not (tmp_path / "o").exists()
+    edit(config(picture, model, to="Normal chest.", source="Left effusion."), tmp_path / "gone", listen=silent)
+    assert edit(config(picture, model, force=True), tmp_path / "o", listen=silent)["frames"]
 
 
 def test_the_best_of_several_edits_is_kept(picture, tiny_model, tmp_path, monkeypatch):

@@ -34,6 +34,9 @@ def run(
     best_of: Annotated[
         int, typer.Option(min=1, help="Edits to make of each, of which the one is kept that a classifier sees most.")
     ] = 1,
+    force: Annotated[
+        bool, typer.Option("--force", help="Add findings that the model's card says it does not draw.")
+    ] = False,
     steps: Annotated[int | None, typer.Option(min=1, max=1000, help="Denoising steps.")] = None,
     guidance: Annotated[float | None, typer.Option(min=0, help="Guidance scale; 1 switches it off.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise, where there is any.")] = 0,
@@ -55,7 +58,8 @@ def run(
     settings = EditSettings(**{name: value for name, value in given.items() if value is not None})
     config = EditConfig(
         image=str(image), to=to, source=source, progression=progression, roi=None if roi is None else str(roi),
-        organs=organs, best_of=best_of, model=model, seed=seed, settings=settings, dtype=dtype.value, device=device,
+        organs=organs, best_of=best_of, force=force, model=model, seed=seed, settings=settings, dtype=dtype.value,
+        device=device,
     )  # fmt: skip
     manifest = edit(config, output, overwrite=overwrite)
     edits, failed = manifest.get("edits", [manifest]), manifest.get("failed", [])

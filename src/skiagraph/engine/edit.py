@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,10 +30,10 @@ from skiagraph.devices import AUTO
 from skiagraph.engine.contact_sheet import SHEET_NAME, write_contact_sheet
 from skiagraph.engine.dicom_image import write_derived_dicom
 from skiagraph.engine.job import Done, open_run, plain
-from skiagraph.errors import DataError, ImageError, MaskError
+from skiagraph.errors import DataError, ImageError, MaskError, ReportError
 from skiagraph.evaluation.features import EXTRACTOR, classify
 from skiagraph.files import sha256, weight_hashes
-from skiagraph.models.registry import DEFAULT_MODEL, load_component, model_folder
+from skiagraph.models.registry import DEFAULT_MODEL, load_component, model_folder, not_drawn
 from skiagraph.pipelines.counterfactual import Edit, EditSettings, edit_image
 from skiagraph.pipelines.organs import organ_regions
 from skiagraph.pipelines.paste import with_change
@@ -52,7 +52,8 @@ class EditConfig:
     paths are relative to it; a table's rows say themselves what they are to show. `progression` pictures lead from
     little to the full strength. `roi` is a mask file (a picture or a DICOM SEG) instead of the place that the words
     name. `organs` is what `organ_regions` takes. With `best_of` above 1, so many edits are made of each radiograph, all
-    but the first from noise of their own, and the one that the classifier is moved most by is kept.
+    but the first from noise of their own, and the one that the classifier is moved most by is kept. `force` adds
+    findings that the model's card says it does not draw.
     """
 
     image: str
@@ -62,6 +63,7 @@ class EditConfig:
     roi: str | None = None
     organs: str = "shipped"
     best_of: int = 1
+    force: bool = False
     model: str = DEFAULT_MODEL
     seed: int = 0
     settings: EditSettings = field(default_factory=EditSettings)
@@ -98,13 +100,14 @@ def edit(config: EditConfig, output: Path, *, overwrite: bool = False, listen: L
 
     Raises:
         ImageError: an image that cannot be read, or a lateral view.
-        ReportError: words without a finding to add or remove.
+        ReportError: words without a finding to add or remove, or a finding to add that the model does not draw.
         DataError: no lungs found, or a region that is empty.
         MaskError: a region that cannot be read, is empty, or of another size than the image.
         ModelError: a model or a provider of organs that is not there.
         SkiagraphError: `output` holds another run.
     """
     cases = _cases(config, output)
+    _check_drawn(cases.values(), config)
     single = not next(iter(cases.values())).folder
     worker = _Worker(config, output, strict=single)
     with open_run(
@@ -134,6 +137,16 @@ def _cases(config: EditConfig, output: Path) -> dict[str, _Case]:
         return {str(given): _Case(config.image, "", wish)}
     inputs = list_inputs([config.image], output)
     return {item.name: _Case(str(item.source), item.name, wish) for item in inputs.items}
+
+
+def _check_drawn(cases: Iterable[_Case], config: EditConfig) -> None:
+    """Raise ReportError for findings to add that the model's card says it does not draw."""
+    unable = not_drawn(model_folder(config.model))
+    asked = {finding.name for case in cases for finding in case.wish.come} & unable
+    if asked and not config.force:
+        raise ReportError(
+            f"{config.model} does not draw {', '.join(sorted(asked))}, says its card; leave it out, or force it to try"
+        )
 
 
 class _Worker:

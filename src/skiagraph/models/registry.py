@@ -71,6 +71,19 @@ def model_folder(name_or_folder: str | Path) -> Path:
     return folder
 
 
+def not_drawn(folder: Path) -> frozenset[str]:
+    """Findings that a model's card says it does not draw: `not_drawn` in the head of its README.md."""
+    import yaml
+
+    card = folder / "README.md"
+    head = card.read_text(encoding="utf-8").split("---")[1:2] if card.is_file() else []
+    try:
+        fields = yaml.safe_load(head[0]) if head else {}
+    except yaml.YAMLError as error:
+        raise ModelError(f"the head of {card} is not valid YAML ({one_line(error)})") from error
+    return frozenset(fields.get("not_drawn", []) if isinstance(fields, dict) else [])
+
+
 def check_weights(folder: Path) -> None:
     """Raise ModelError unless every component in a diffusers folder has configuration and whole safetensors files.
 
