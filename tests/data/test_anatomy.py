@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skiagraph.data.anatomy import REGIONS, components, estimate_heart, regions_of, split_lungs
+from skiagraph.data.anatomy import REGIONS, components, estimate_heart, one_piece, regions_of, split_lungs
 from skiagraph.errors import DataError
 
 
@@ -73,3 +73,14 @@ def test_empty_lung_is_refused():
     right, left = lungs()
     with pytest.raises(DataError, match="lung mask is empty"):
         regions_of(right, np.zeros_like(left))
+
+
+def test_every_class_is_one_piece_without_holes():
+    labels = np.zeros((12, 12), np.uint8)
+    labels[1:6, 1:6], labels[3, 3], labels[9:11, 1:3] = 1, 0, 1
+    labels[1:4, 8:11], labels[8, 8] = 2, 2
+    whole = one_piece(labels)
+    assert (whole[1:6, 1:6] == 1).all()
+    assert (whole[1:4, 8:11] == 2).all()
+    assert (whole > 0).sum() == 25 + 9
+    assert not one_piece(np.zeros((4, 4), np.uint8)).any()

@@ -12,6 +12,7 @@ import phantoms
 import skiagraph.engine.segment as job
 import tiny
 from dicom_files import write_dicom
+from skiagraph.data.anatomy import components
 from skiagraph.data.images import square
 from skiagraph.data.masks import read_mask
 from skiagraph.engine.segment import SegmentConfig, segment
@@ -60,11 +61,39 @@ def test_masks_have_the_size_of_their_pictures(models, pictures, tmp_path, name)
 
 def test_a_square_picture_gets_what_the_model_says_of_it(models, pictures, tmp_path):
     pixels = np.asarray(Image.open(pictures / "sub/d.png"), np.float32) / 255
-    segment(config(pictures / "sub/d.png", models / "unet"), tmp_path / "o", listen=silent)
+    segment(config(pictures / "sub/d.png", models / "unet", check=False), tmp_path / "o", listen=silent)
     model = load_component(models / "unet").eval()
     scores = model.scores(torch.from_numpy(square(pixels, 32))[None, None] * 2 - 1)[0].numpy()
     large = [np.asarray(Image.fromarray(plane).resize((64, 64), Image.Resampling.BICUBIC)) for plane in scores]
     assert np.array_equal(np.asarray(Image.open(tmp_path / "o/masks/d.png")), np.argmax(large, axis=0))
+
+
+def test_doubtful_masks_are_flagged(models, pictures, tmp_path):
+    """A model of random weights finds no lungs; one that asks for more agreement than there is says so."""
+    manifest = segment(config(pictures, models / "unet"), tmp_path / "o", listen=silent)
+    with open(tmp_path / "o/masks.csv", encoding="utf-8") as stream:
+        lines = list(csv.DictReader(stream))
+    for row, line in zip(manifest["images"], lines, strict=True):
+        assert 0 <= row["agreement"] <= 1
+        assert "lung" in row["flag"]
+        assert (line["flag"], float(line["agreement"])) == (row["flag"], row["agreement"])
+    strict = load_component(models / "unet")
+    strict.register_to_config(least_agreement=1.0)
+    strict.save_pretrained(tmp_path / "strict")
+    doubted = segment(config(pictures, tmp_path / "strict"), tmp_path / "s", listen=silent)["images"]
+    assert all("views of the picture agree" in row["flag"] for row in doubted if row["agreement"] < 1)
+    unchecked = segment(config(pictures, models / "unet", check=False), tmp_path / "u", listen=silent)
+    assert "flag" not in unchecked["images"][0]
+
+
+def test_a_model_of_whole_lungs_keeps_one_piece_of_each(models, pictures, tmp_path):
+    whole = load_component(models / "unet")
+    whole.register_to_config(one_piece=True)
+    whole.save_pretrained(tmp_path / "whole")
+    segment(config(pictures, tmp_path / "whole"), tmp_path / "o", listen=silent)
+    for path in (tmp_path / "o/masks").rglob("*.png"):
+        labels = np.asarray(Image.open(path))
+        assert all(sum(1 for _ in components(labels == k)) <= 1 for k in (1, 2))
 
 
 def test_batches_do_not_change_masks(models, pictures, tmp_path):

@@ -26,6 +26,9 @@ def run(
     form: Annotated[
         Form, typer.Option("--format", help="dicom-seg is for DICOM inputs and needs highdicom.")
     ] = Form.png,
+    check: Annotated[
+        bool, typer.Option(help="Ask about five views of each picture: better masks, doubtful ones flagged, more time.")
+    ] = True,
     uncertainty: Annotated[
         int, typer.Option(min=0, help="Draws of noise whose disagreement is written too; latent segmenters only.")
     ] = 0,
@@ -47,8 +50,8 @@ def run(
     from skiagraph.engine.segment import SegmentConfig, segment
 
     config = SegmentConfig(
-        inputs=tuple(map(str, paths)), model=model, form=form.value, uncertainty=uncertainty, steps=steps, seed=seed,
-        dtype=dtype.value, batch_size=batch_size, device=device,
+        inputs=tuple(map(str, paths)), model=model, form=form.value, check=check, uncertainty=uncertainty,
+        steps=steps, seed=seed, dtype=dtype.value, batch_size=batch_size, device=device,
     )  # fmt: skip
     manifest = segment(config, output, overwrite=overwrite, extend=extend)
     failed = manifest["failed"]
@@ -59,6 +62,9 @@ def run(
         typer.echo(
             f"skiagraph: {passed} file(s) are no frontal picture and were passed over; manifest.json says why", err=True
         )
+    flagged = sum(bool(row.get("flag")) for row in manifest["images"])
+    if flagged:
+        typer.echo(f"skiagraph: {flagged} mask(s) are flagged; look at them, masks.csv says why", err=True)
     typer.echo(f"{len(manifest['images'])} masks in {output / 'masks'}; {len(failed)} of the inputs skipped")
     if failed:
         raise typer.Exit(1)

@@ -51,6 +51,14 @@ def components(mask: np.ndarray) -> Iterator[np.ndarray]:
     yield from (labels == 1 + index for index in np.argsort(-sizes, kind="stable"))
 
 
+def one_piece(labels: np.ndarray) -> np.ndarray:
+    """A label map uint8 (H, W) in which every class is its largest connected component, without holes."""
+    whole = np.zeros_like(labels)
+    for label in np.unique(labels[labels > 0]):
+        whole[ndimage.binary_fill_holes(next(components(labels == label))) & (whole == 0)] = label
+    return whole
+
+
 def regions_of(right: np.ndarray, left: np.ndarray) -> dict[str, np.ndarray]:
     """All `REGIONS` of one radiograph from its right and left lung masks, bool (H, W) each.
 

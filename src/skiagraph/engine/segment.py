@@ -12,20 +12,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skiagraph.data.anatomy import one_piece
 from skiagraph.data.images import planes_of, read_image, read_planes, require_frontal, square, unsquare, write_png
 from skiagraph.data.inputs import Item, list_inputs
-from skiagraph.data.masks import read_mask, read_segments, write_mask
+from skiagraph.data.masks import LUNG_SIDES, read_mask, read_segments, write_mask
 from skiagraph.devices import AUTO, usable_device
 from skiagraph.engine.contact_sheet import SHEET_LIMIT, SHEET_NAME, write_contact_sheet
 from skiagraph.engine.contact_sheet import SIDE as SHEET_SIDE
 from skiagraph.engine.dicom_seg import check_highdicom, write_dicom_seg
 from skiagraph.engine.job import Done, open_run, plain
 from skiagraph.engine.overlay import overlaid
-from skiagraph.errors import ImageError, ModelError
+from skiagraph.errors import DataError, ImageError, ModelError
 from skiagraph.files import atomic_path, sha256, weight_hashes
 from skiagraph.models.latent_segmenter import LatentSegmenter, vote_entropy
 from skiagraph.models.registry import DEFAULT_SEGMENTER, load_component, model_folder
 from skiagraph.models.segmenter import Segmenter
+from skiagraph.pipelines.mask_checks import scores_of_views
+from skiagraph.pipelines.organs import check_lungs
 from skiagraph.progress import Listener, progress
 
 TABLE_NAME = "masks.csv"
@@ -35,13 +38,16 @@ TABLE_NAME = "masks.csv"
 class SegmentConfig:
     """What a segmentation run does with `inputs`, files or folders of them.
 
-    `form` is "png" or "dicom-seg". `uncertainty` is the number of noise draws whose disagreement is written beside the
-    mask, 0 for none; it and `steps` above 1 need a latent segmenter.
+    `form` is "png" or "dicom-seg". With `check` the model answers for several views of each picture: masks are their
+    mean, and those that the views do not agree on, or that have no shape of lungs, are flagged. `uncertainty` is the
+    number of noise draws whose disagreement is written beside the mask, 0 for none; it and `steps` above 1 need a
+    latent segmenter.
     """
 
     inputs: tuple[str, ...]
     model: str = DEFAULT_SEGMENTER
     form: str = "png"
+    check: bool = True
     uncertainty: int = 0
     steps: int = 1
     seed: int = 0
@@ -60,9 +66,10 @@ class _Picture:
 
 @dataclass(frozen=True)
 class _Answer:
-    """What the model says of one picture, at the picture's size."""
+    """What the model says of one picture, at the picture's size, and how far it agrees with itself."""
 
     labels: np.ndarray
+    agreement: float | None
     uncertainty: np.ndarray | None
 
 
@@ -73,8 +80,9 @@ def segment(
 
     Pictures that cannot be read, and lateral views, are skipped, listed in the manifest's `failed`, and tried again by
     the next run; `passed_over` has the files of folders that are no pictures. `masks.csv` has a line for each mask with
-    the area of every class, as a share of the picture and, where the file states its pixels' spacing, in mm2; outlines
-    of the first masks are on the contact sheet.
+    the area of every class, as a share of the picture and, where the file states its pixels' spacing, in mm2, and with
+    `agreement` (0 to 1) and `flag`, why the mask is not to be trusted; outlines of the first masks are on the contact
+    sheet.
 
     Args:
         config: what to segment, and how.
@@ -133,13 +141,16 @@ class _Worker:
         side = self.model.config.working_size
         squares = np.stack([np.stack([square(plane, side) for plane in planes]) for planes in pictures])
         images = torch.from_numpy(squares * 2 - 1).to(self.model.device, self.model.dtype)
-        scores, doubt = _scores(self.model, images, self.config)
+        scores, agreement, doubt = _scores(self.model, images, self.config)
         answers = []
         for number, (planes, score) in enumerate(zip(pictures, scores.cpu().numpy(), strict=True)):
             shape = planes.shape[1:]
             labels = np.stack([unsquare(plane, shape) for plane in score]).argmax(axis=0).astype(np.uint8)
+            if self.model.config.get("one_piece"):
+                labels = one_piece(labels)
+            agreed = None if agreement is None else float(agreement[number])
             unsure = None if doubt is None else unsquare(doubt[number].cpu().numpy(), shape).clip(0, 1)
-            answers.append(_Answer(labels, unsure))
+            answers.append(_Answer(labels, agreed, unsure))
         return answers
 
     def _written(self, item: Item, picture: _Picture, answer: _Answer) -> Done:
@@ -170,12 +181,34 @@ def _load(config: SegmentConfig) -> Segmenter | LatentSegmenter:
     return model
 
 
-def _scores(model: Segmenter | LatentSegmenter, images: Tensor, config: SegmentConfig) -> tuple[Tensor, Tensor | None]:
-    """Scores (batch, classes, H, W) and, from several draws of noise, how much these disagree, (batch, H, W)."""
-    if isinstance(model, Segmenter):
-        return model.scores(images), None
-    draws = model.draws(images, max(1, config.uncertainty), steps=config.steps, seed=config.seed)
-    return draws.mean(dim=0), vote_entropy(draws) if config.uncertainty else None
+def _scores(
+    model: Segmenter | LatentSegmenter, images: Tensor, config: SegmentConfig
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Scores (batch, classes, H, W), how far views agree (batch,), and how much draws of noise disagree (batch, H, W).
+
+    The last two are None where they are not asked for.
+    """
+    how = {} if isinstance(model, Segmenter) else {"steps": config.steps, "seed": config.seed}
+    scores, agreement = scores_of_views(model, images, **how) if config.check else (model.scores(images, **how), None)
+    if not config.uncertainty:
+        return scores, agreement, None
+    draws = model.draws(images, config.uncertainty, steps=config.steps, seed=config.seed)
+    return draws.mean(dim=0), agreement, vote_entropy(draws)
+
+
+def _flag(answer: _Answer, model: Segmenter | LatentSegmenter) -> str:
+    """Why a mask is to be looked at before it is used; empty where nothing speaks against it."""
+    least = model.config.get("least_agreement", 0.0)
+    if not answer.labels.any():
+        return "nothing found"
+    if answer.agreement < least:
+        return f"views of the picture agree to {answer.agreement:.3f} only, below {least:.3f}"
+    if tuple(model.config.classes[1:]) == LUNG_SIDES:
+        try:
+            check_lungs(answer.labels == 1, answer.labels == 2)
+        except DataError as error:
+            return str(error)
+    return ""
 
 
 def _write(
@@ -195,6 +228,8 @@ def _write(
     row["area"] = {name: round(count / answer.labels.size, 6) for name, count in pixels.items()}
     if picture.spacing is not None:
         row["area_mm2"] = {name: round(count * np.prod(picture.spacing), 2) for name, count in pixels.items()}
+    if answer.agreement is not None:
+        row |= {"agreement": round(answer.agreement, 4), "flag": _flag(answer, model)}
     files = [str(mask)]
     if answer.uncertainty is not None:
         row["uncertainty"] = str(Path("uncertainty") / f"{item.name}.png")
@@ -214,10 +249,12 @@ def _write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     areas = [(kind, name) for kind in ("area", "area_mm2") for name in classes]
     with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
-        writer.writerow(["source", "mask", "height", "width", *(f"{kind} {name}" for kind, name in areas)])
+        checks = [name for name in ("agreement", "flag") if name in rows[0]]
+        named = [f"{kind} {name}" for kind, name in areas]
+        writer.writerow(["source", "mask", "height", "width", *named, *checks])
         for row in rows:
             values = [row.get(kind, {}).get(name, "") for kind, name in areas]
-            writer.writerow([row["source"], row["mask"], *row["size"], *values])
+            writer.writerow([row["source"], row["mask"], *row["size"], *values, *(row[name] for name in checks)])
 
 
 def _write_sheet(output: Path, rows: Sequence[dict[str, Any]], channels: int) -> None:
@@ -227,7 +264,8 @@ def _write_sheet(output: Path, rows: Sequence[dict[str, Any]], channels: int) ->
         planes = [square(plane, SHEET_SIDE) for plane in read_planes(row["source"], channels)]
         picture = np.stack(planes, axis=-1).repeat(3 // channels, axis=-1)
         tiles.append(overlaid(picture * 255, _labels(output / row["mask"], list(row["area"]))) / np.float32(255))
-    write_contact_sheet(output / SHEET_NAME, tiles, [Path(row["source"]).name for row in rows], synthetic=False)
+    names = [f"{Path(row['source']).name}{' (flagged)' if row.get('flag') else ''}" for row in rows]
+    write_contact_sheet(output / SHEET_NAME, tiles, names, synthetic=False)
 
 
 def _labels(mask: Path, classes: Sequence[str]) -> np.ndarray:

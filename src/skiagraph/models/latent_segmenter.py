@@ -116,6 +116,7 @@ class LatentSegmenter(ModelMixin, ConfigMixin):
             masks noised to a uniform timestep, 1: none did, and only single steps make sense.
         autoencoder: configuration of a diffusers AutoencoderKL for the masks, whose encoder is also what the vision
             encoder begins as; None for the linear transforms.
+        one_piece, least_agreement: as of `skiagraph.models.segmenter.Segmenter`.
     """
 
     @register_to_config
@@ -137,6 +138,8 @@ class LatentSegmenter(ModelMixin, ConfigMixin):
         timestep: int = 999,
         one_step_share: float = 0.5,
         autoencoder: Mapping[str, Any] | None = None,
+        one_piece: bool = False,
+        least_agreement: float = 0.0,
     ) -> None:
         super().__init__()
         if prediction_type not in ("sample", "epsilon") or not 0 <= timestep < TIMESTEPS:

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor
 
-from skiagraph.data.anatomy import Regions, components, regions_of
+from skiagraph.data.anatomy import Regions, components, one_piece, regions_of
 from skiagraph.data.dicom import is_dicom
 from skiagraph.data.images import Radiograph, square, write_png
 from skiagraph.data.masks import LUNG_SIDES, read_segments, read_sides
@@ -204,9 +204,7 @@ def find_lungs(segmenter: Segmenter, images: Tensor) -> Tensor:
         part = slice(start, start + 32)
         pixels = images[part].to(segmenter.device).float() / 127.5 - 1
         classes = segmenter.segment(pixels).cpu().numpy()
-        for row, picture in zip(found[part], classes, strict=True):
-            for side in (1, 2):
-                row[torch.from_numpy(next(components(picture == side), picture == side))] = side
+        found[part] = torch.from_numpy(np.stack([one_piece(picture) for picture in classes]))
     return found
 
 

@@ -51,11 +51,13 @@ def random_indices(count: int, size: int, generator: Generator, weights: Tensor 
 
 
 def random_affine(
-    batch: int, generator: Generator, *, rotate: float, zoom: float, shift: float, mirror: bool = False
-) -> Tensor:
+    batch: int, generator: Generator, *, rotate: float, zoom: float, shift: float, mirror: bool = False,
+    stretch: float = 0.0,
+) -> Tensor:  # fmt: skip
     """Sampling grids' matrices (batch, 2, 3): rotation in degrees, zoom as a share, shift as a share of the side.
 
-    With `mirror` each of the two axes is flipped as often as not.
+    With `mirror` each of the two axes is flipped as often as not; `stretch` makes one longer against the other, as a
+    share.
     """
 
     def uniform(limit: float) -> Tensor:
@@ -65,6 +67,9 @@ def random_affine(
     cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
     dx, dy = uniform(2 * shift), uniform(2 * shift)
     matrices = torch.stack([torch.stack([cos, -sin, dx], 1), torch.stack([sin, cos, dy], 1)], 1)
+    if stretch:
+        longer = torch.exp(uniform(stretch) / 2)
+        matrices[..., :2] *= torch.stack([longer, 1 / longer], 1)[:, None]
     if mirror:
         matrices[..., :2] *= torch.randint(2, (batch, 1, 2), generator=generator) * 2 - 1
     return matrices
@@ -86,3 +91,27 @@ def random_intensity(
 
     curved = ((images + 1) / 2).clamp(0, 1) ** torch.exp(uniform(gamma)) * 2 - 1
     return (curved * (1 + uniform(contrast)) + uniform(brightness)).clamp(-1, 1)
+
+
+def random_roughness(images: Tensor, generator: Generator, strength: float) -> Tensor:
+    """Images in [-1, 1] with what other machines do to them: smooth shading, less sharpness and noise, each at random.
+
+    Args:
+        images: float (n, c, h, w).
+        generator: of the random numbers, on the CPU.
+        strength: 1 is shading of up to 0.3, blurring to a third of the size in half of the images, and noise of up to
+            0.1.
+    """
+
+    def uniform(limit: float) -> Tensor:
+        return (torch.rand(len(images), generator=generator) * limit)[:, None, None, None].to(images.device)
+
+    n, _, height, width = images.shape
+    coarse = torch.randn(n, 1, 4, 4, generator=generator).to(images.device)
+    shading = F.interpolate(coarse, (height, width), mode="bicubic", align_corners=False)
+    small = F.interpolate(images, scale_factor=1 / 3, mode="bilinear", antialias=True)
+    soft = F.interpolate(small, (height, width), mode="bilinear", align_corners=False)
+    softness = (uniform(2 * strength) - strength).clamp(0, 1)
+    noise = torch.randn(images.shape, generator=generator).to(images.device)
+    rough = images + softness * (soft - images) + uniform(0.3 * strength) * shading + uniform(0.1 * strength) * noise
+    return rough.clamp(-1, 1)

@@ -17,7 +17,7 @@ from skiagraph.models.registry import load_component
 from skiagraph.training.images import to_model_range
 from skiagraph.training.recipe import LatentSegmenterRecipe
 from skiagraph.training.tasks.autoencoder import patch_transform
-from skiagraph.training.tasks.segmenter import Pairs, augmented, splits_of, validation_dice
+from skiagraph.training.tasks.segmenter import Pairs, augmented, export_segmenter, splits_of, validation_dice
 
 SHARPNESS = 5.0
 """Logits over scores where decoded masks have a loss: a score of 1 is a probability of 0.993."""
@@ -70,7 +70,7 @@ class LatentSegmenterTask:
         return validation_dice(model, self.val, self.recipe.classes, self.device)
 
     def export(self, model: nn.Module, folder: Path) -> None:
-        model.half().save_pretrained(folder)
+        export_segmenter(model, self.recipe, self.val, folder)
 
 
 def begin_model(recipe: LatentSegmenterRecipe, train: Pairs) -> LatentSegmenter:

@@ -12,12 +12,14 @@ from torch import Generator, Tensor, nn
 from skiagraph.data.datasets import Record, masked
 from skiagraph.data.masks import read_mask
 from skiagraph.errors import DataError
-from skiagraph.models.segmenter import Segmenter
+from skiagraph.models.segmenter import COUNTED, Segmenter
+from skiagraph.pipelines.mask_checks import least_agreement
 from skiagraph.training.images import (
     load_images,
     random_affine,
     random_indices,
     random_intensity,
+    random_roughness,
     records_of,
     to_model_range,
     warp,
@@ -27,15 +29,33 @@ from skiagraph.training.recipe import LatentSegmenterRecipe, SegmenterRecipe
 Pairs = tuple[Tensor, Tensor]
 """Images and label maps, uint8 (n, 1, size, size) each."""
 
+ENOUGH_TO_JUDGE = 200
+"""About so many validation images say how far a finished segmenter's views agree."""
+
 
 class SegmenterTask:
-    """Dice + cross-entropy, with wide geometric and intensity changes so that it bears other hospitals and ages."""
+    """Dice + cross-entropy, with wide geometric and intensity changes so that it bears other hospitals and ages.
 
-    def __init__(self, recipe: SegmenterRecipe, train: Pairs, val: Pairs) -> None:
+    Args:
+        recipe: what to train, and how.
+        train: training pairs.
+        val: validation pairs.
+        sources: the data set of every training pair and of every validation pair, which the recipe's `sampling` and
+            `shown_only` speak of.
+    """
+
+    def __init__(
+        self, recipe: SegmenterRecipe, train: Pairs, val: Pairs, sources: tuple[Sequence[str], Sequence[str]] = ((), ())
+    ) -> None:
         self.recipe, self.train, self.val = recipe, train, val
+        of_train, of_val = (names or [""] * len(pairs[0]) for names, pairs in zip(sources, (train, val), strict=True))
+        self.weights = torch.tensor([recipe.sampling.get(name, 1.0) for name in of_train])
+        self.counted, self.val_counted = (
+            torch.tensor([name not in recipe.shown_only for name in names]) for names in (of_train, of_val)
+        )
         self.model = Segmenter(
             ("background", *recipe.classes), recipe.architecture, recipe.channels, recipe.data.image_size,
-            recipe.in_channels,
+            recipe.in_channels, COUNTED if recipe.shown_only else None,
         )  # fmt: skip
         self.criterion = DiceCELoss(to_onehot_y=True, softmax=True)
         self.device = torch.device("cpu")
@@ -43,24 +63,49 @@ class SegmenterTask:
     @classmethod
     def from_recipe(cls, recipe: SegmenterRecipe) -> SegmenterTask:
         """Trains on the data sets that the recipe names."""
-        return cls(recipe, *splits_of(recipe))
+        taken = _taken(records_of(recipe.data, "train"), recipe)
+        splits = [read_masks(records, recipe) for records in (taken, records_of(recipe.data, "val"))]
+        train, val = ((_images(records, recipe), masks) for records, masks in splits)
+        of_train, of_val = ([record.dataset for record in records] for records, _ in splits)
+        return cls(recipe, train, val, (of_train, of_val))
 
     def to(self, device: torch.device) -> None:
         self.device = device
 
     def loss(self, model: nn.Module, batch_size: int, generator: Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        images, masks = augmented(
-            self.train, batch_size, generator, mirror=self.recipe.mirror, strength=self.recipe.augmentation
-        )
-        logits = model(images.to(self.device)).float()
+        r = self.recipe
+        chosen = random_indices(len(self.weights), batch_size, generator, self.weights if r.sampling else None)
+        images, masks = changed(
+            self.train, chosen, generator, mirror=r.mirror, strength=r.augmentation, stretch=r.stretch,
+            roughness=r.roughness,
+        )  # fmt: skip
+        logits = model(images.to(self.device), self.counted[chosen].to(self.device)).float()
         return self.criterion(logits, masks.to(self.device)), {}
 
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """Dice of every class with the pixels of all validation images in one count."""
-        return validation_dice(model, self.val, self.recipe.classes, self.device)
+        """Dice of every class with the pixels of all validation images in one count; apart where masks leave out."""
+        scores = {}
+        for counted in self.val_counted.unique().tolist():
+            images, masks = (part[self.val_counted == counted] for part in self.val)
+            found = validation_dice(model, (images, masks), self.recipe.classes, self.device, counted=counted)
+            scores |= {f"{name}{'' if counted else ', shown part'}": value for name, value in found.items()}
+        return scores
 
     def export(self, model: nn.Module, folder: Path) -> None:
-        model.half().save_pretrained(folder)
+        images, masks = (part[self.val_counted == self.val_counted.any()] for part in self.val)
+        export_segmenter(model, self.recipe, (images, masks), folder)
+
+
+def export_segmenter(
+    model: nn.Module, recipe: SegmenterRecipe | LatentSegmenterRecipe, val: Pairs, folder: Path
+) -> None:
+    """Save a segmenter with what its masks are held to, measured on validation images as changed as those it saw."""
+    every = max(1, len(val[0]) // ENOUGH_TO_JUDGE)
+    some = tuple(part[::every] for part in val)
+    images, masks = changed(some, torch.arange(len(some[0])), Generator().manual_seed(0), strength=recipe.augmentation)
+    least = least_agreement(model, images, masks[:, 0].long())
+    model.register_to_config(one_piece=recipe.one_piece, least_agreement=round(least, 4))
+    model.half().save_pretrained(folder)
 
 
 def splits_of(recipe: SegmenterRecipe | LatentSegmenterRecipe) -> tuple[Pairs, Pairs]:
@@ -72,25 +117,41 @@ def splits_of(recipe: SegmenterRecipe | LatentSegmenterRecipe) -> tuple[Pairs, P
 def augmented(
     pairs: Pairs, batch_size: int, generator: Generator, *, mirror: bool = False, strength: float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """A random batch, moved, turned, zoomed, changed in intensity and, if `mirror`, flipped either way or both.
+    """A random batch, `changed`."""
+    chosen = random_indices(len(pairs[0]), batch_size, generator)
+    return changed(pairs, chosen, generator, mirror=mirror, strength=strength)
 
-    The ranges of all but the flips are multiplied by `strength`.
+
+def changed(
+    pairs: Pairs, chosen: Tensor, generator: Generator, *, mirror: bool = False, strength: float = 1.0,
+    stretch: float = 0.0, roughness: float = 0.0,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The chosen pairs moved, turned, zoomed, changed in intensity and, if `mirror`, flipped either way or both.
+
+    The ranges of all but the flips are multiplied by `strength`; `stretch` and `roughness` are those of
+    `skiagraph.training.images`.
 
     Returns:
         Images float32 (batch, channels, size, size) in [-1, 1], and their label maps float32 (batch, 1, size, size).
     """
-    s, chosen = strength, random_indices(len(pairs[0]), batch_size, generator)
+    s, batch = strength, len(chosen)
     images, masks = (part[chosen] for part in pairs)
-    matrices = random_affine(batch_size, generator, rotate=15 * s, zoom=0.35 * s, shift=0.1 * s, mirror=mirror)
+    matrices = random_affine(
+        batch, generator, rotate=15 * s, zoom=0.35 * s, shift=0.1 * s, mirror=mirror, stretch=stretch
+    )
     images = warp(to_model_range(images), matrices)
     images = random_intensity(images, generator, contrast=0.5 * s, brightness=0.4 * s, gamma=0.7 * s)
+    if roughness:
+        images = random_roughness(images, generator, roughness)
     return images, warp(masks.float(), matrices, mode="nearest", padding="zeros")
 
 
-def validation_dice(model: nn.Module, pairs: Pairs, classes: Sequence[str], device: torch.device) -> dict[str, float]:
-    """Dice of every class with the pixels of all validation images in one count."""
+def validation_dice(
+    model: nn.Module, pairs: Pairs, classes: Sequence[str], device: torch.device, **how: bool
+) -> dict[str, float]:
+    """Dice of every class with the pixels of all validation images in one count; `how` is that of `label_maps`."""
     images, masks = pairs
-    predicted = label_maps(model, images, device)
+    predicted = label_maps(model, images, device, **how)
     scores = {}
     for index, name in enumerate(classes, start=1):
         p, t = predicted == index, masks[:, 0] == index
@@ -98,15 +159,28 @@ def validation_dice(model: nn.Module, pairs: Pairs, classes: Sequence[str], devi
     return scores
 
 
-def label_maps(model: nn.Module, images: Tensor, device: torch.device | str = "cpu") -> Tensor:
-    """What a segmenter finds in uint8 images (n, c, size, size): label maps (n, size, size) on the CPU."""
-    return torch.cat([model.segment(to_model_range(part).to(device)).cpu() for part in images.split(32)])
+def label_maps(
+    model: nn.Module, images: Tensor, device: torch.device | str = "cpu", *, counted: bool | None = None
+) -> Tensor:
+    """What a segmenter finds in uint8 images (n, c, size, size): label maps (n, size, size) on the CPU.
+
+    `counted` says whether hidden parts of a class are to count to it, where the model can tell and not as it would.
+    """
+    found = []
+    for part in images.split(32):
+        how = {} if counted is None else {"counted": torch.full((len(part),), counted, device=device)}
+        found.append(model.segment(to_model_range(part).to(device), **how).cpu())
+    return torch.cat(found)
+
+
+def _images(records: Sequence[Record], recipe: SegmenterRecipe | LatentSegmenterRecipe) -> Tensor:
+    return load_images(records, recipe.data.image_size, recipe.data.fit, recipe.in_channels)
 
 
 def load_pairs(records: list[Record], recipe: SegmenterRecipe | LatentSegmenterRecipe) -> Pairs:
     """Images and label maps of the records with a trusted mask of the recipe's classes."""
     kept, masks = read_masks(records, recipe)
-    return load_images(kept, recipe.data.image_size, recipe.data.fit, recipe.in_channels), masks
+    return _images(kept, recipe), masks
 
 
 def read_masks(records: list[Record], recipe: SegmenterRecipe | LatentSegmenterRecipe) -> tuple[list[Record], Tensor]:
