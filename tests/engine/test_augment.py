@@ -67,7 +67,9 @@ def test_images_and_masks_stay_together_as_a_data_set(whole, given):
         source = real[row["source"]]
         assert (source.split, record.split) == ("train", "train")
         assert record.patient == source.patient
-        assert record.report in {p.prompt for p in PROMPTS}
+        assert row["prompt"] in {p.prompt for p in PROMPTS}
+        assert (record.report or "") == row["report"]
+        assert row["report"] == (row["prompt"] if all(read["done"] for read in row["read"]) else "")
         mask, kept = np.asarray(Image.open(source.mask)), np.asarray(Image.open(record.mask))
         assert np.array_equal(mask, kept)
         before, after = np.asarray(Image.open(source.path), int), np.asarray(Image.open(record.path), int)

@@ -202,11 +202,14 @@ def test_a_table_says_what_each_radiograph_is_to_show(picture, tiny_model, tmp_p
 def test_every_finding_is_judged_before_and_after(picture, tiny_model, tmp_path):
     wish = {"to": "Left effusion.", "source": "Cardiomegaly."}
     frame = edit(config(picture, tiny_model, **wish), tmp_path / "o", listen=silent)["frames"][0]
-    by_name = {said["finding"]: said for said in frame["judged"]}
+    by_name = {said["finding"]: said for said in frame["read"]}
     assert (by_name["effusion"]["wanted"], by_name["cardiomegaly"]["wanted"]) == (True, False)
     for said in by_name.values():
         change = said["after"] - said["before"]
         assert said["towards"] == pytest.approx(change if said["wanted"] else -change, abs=2e-4)
+        assert isinstance(said["placed"], bool)
+        assert not said["done"] or said["placed"]
+    assert {"left lower zone", "right upper zone", "heart"} <= frame["density_change"].keys()
 
 
 def test_an_edit_is_not_written_over_another(picture, tiny_model, tmp_path):
@@ -256,7 +259,7 @@ def test_findings_that_the_card_says_are_not_drawn_are_refused_unless_forced(pic
 
 def test_the_best_of_several_edits_is_kept(picture, tiny_model, tmp_path, monkeypatch):
     scores = iter([0.1, 0.3, 0.2])
-    monkeypatch.setattr(job._Worker, "_judged", lambda *_: [{"wanted": True, "towards": next(scores)}])
+    monkeypatch.setattr(job.Reader, "__call__", lambda *_: [{"wanted": True, "towards": next(scores)}])
     starts = []
     whole = job.edit_image
     monkeypatch.setattr(
@@ -264,4 +267,4 @@ def test_the_best_of_several_edits_is_kept(picture, tiny_model, tmp_path, monkey
     )
     frame = edit(config(picture, tiny_model, best_of=3), tmp_path / "o", listen=silent)["frames"][0]
     assert starts == [("inversion", 0), ("noise", 1), ("noise", 2)]
-    assert frame["judged"][0]["towards"] == 0.3
+    assert frame["read"][0]["towards"] == 0.3

@@ -10,7 +10,6 @@ import typer
 from skiagraph.cli.options import Device, Dtype, Model, Output, Overwrite
 from skiagraph.models.registry import DEFAULT_MODEL
 
-CLEAR = 0.1
 """Change of a classifier's probability from which a finding is said to have come or gone."""
 
 
@@ -68,7 +67,7 @@ def run(
     for row in failed:
         typer.echo(f"skiagraph: skipped: {row['error']}", err=True)
     for row in edits:
-        for said in row["frames"][-1]["judged"]:
+        for said in row["frames"][-1]["read"]:
             typer.echo(f"{row.get('folder', '')} {_verdict(said)}".strip())
     typer.echo(f"{len(frames)} edited picture(s) in {output}; largest change outside the region: {outside:g}")
     if failed:
@@ -76,8 +75,11 @@ def run(
 
 
 def _verdict(said: dict[str, Any]) -> str:
-    """One line on whether a finding came or went, by the classifier's probabilities before and after."""
-    done = said["towards"] >= CLEAR
-    went = ("came" if said["wanted"] else "went") if done else ("did not come" if said["wanted"] else "did not go")
-    before, after = said["before"], said["after"]
-    return f"{said['finding']}: {went}; a classifier gives it {before:.2f} before and {after:.2f} after"
+    """One line on whether a finding came or went, by the classifier's probabilities and where the picture changed."""
+    went = {(True, True): "came", (True, False): "did not come", (False, True): "went", (False, False): "did not go"}
+    parts = [f"{said['finding']}: {went[said['wanted'], said['done']]}"]
+    if "towards" in said:
+        parts.append(f"a classifier gives it {said['before']:.2f} before and {said['after']:.2f} after")
+    if said.get("placed") is False:
+        parts.append("its place did not change as it would")
+    return "; ".join(parts)

@@ -16,17 +16,20 @@ import torch
 from PIL import Image
 
 from skiagraph.data.datasets import Record, load_records, masked, read_folder, write_folder
-from skiagraph.data.images import SYNTHETIC_TEXT, read_picture, write_png
+from skiagraph.data.images import SYNTHETIC_TEXT, read_picture, square, write_png
+from skiagraph.data.reports import parse_report
 from skiagraph.data.tables import read_table
 from skiagraph.devices import AUTO
 from skiagraph.engine.contact_sheet import SHEET_NAME, write_contact_sheet
 from skiagraph.engine.gate import Gate, GateConfig
 from skiagraph.engine.job import Done, open_run, plain
 from skiagraph.engine.manifest import config_hash
+from skiagraph.engine.reading import Reader
 from skiagraph.errors import DataError, ModelError, SkiagraphError
 from skiagraph.files import atomic_path, weight_hashes
 from skiagraph.models.registry import DEFAULT_MODEL, load_component, model_folder
 from skiagraph.pipelines.inpaint import InpaintSettings, inpaint, load_painter
+from skiagraph.pipelines.organs import complete_regions, shipped_organs
 from skiagraph.progress import Listener, progress
 
 JUDGE = "lung-segmenter"
@@ -37,6 +40,9 @@ TRIES = 3
 
 REAL = 100
 """Real images that the gate's bound for seams is taken from."""
+
+READ_AT = 256
+"""Side in pixels at which painted radiographs are read."""
 
 SHOWN = 12
 """Images on the contact sheet, each beside the one it was painted on."""
@@ -76,7 +82,8 @@ def augment(
 
     Writes `images/`, `masks/`, `metadata.csv` (kept images as a data set, all "train", with their source's patient), a
     contact sheet, and the manifest, whose rows say of every image its source, prompt, seed, the gate's numbers and, if
-    dropped, why. As long as too few pass the gate, further images are tried, up to `TRIES` for each one wanted.
+    dropped, why. Radiographs are read again: one that does not show all that its prompt says stays and has no report.
+    As long as too few pass the gate, further images are tried, up to `TRIES` for each one wanted.
 
     Args:
         config: what to paint.
@@ -188,7 +195,7 @@ class _Worker:
     def __init__(self, config: AugmentConfig, output: Path, records: Sequence[Record]) -> None:
         self.config, self.output = config, output
         self.painter = load_painter(config.model, dtype=getattr(torch, config.dtype), device=config.device)
-        self.gate = _gate(config, records)
+        self.gate, self.reader = _gate(config, records), Reader()
 
     def __call__(self, items: Sequence[_Item]) -> Iterator[Done]:
         for item in items:
@@ -208,11 +215,23 @@ class _Worker:
         }  # fmt: skip
         if row["dropped"] is not None:
             return Done(row)
+        row["read"] = self._read(image, made, item.prompt.prompt) if image.ndim == 2 else None
+        row["report"] = item.prompt.prompt if row["read"] is None or all(r["done"] for r in row["read"]) else ""
         text = {**SYNTHETIC_TEXT, "Prompt": row["prompt"], "Negative": row["negative"], "Seed": str(item.seed)}
         with atomic_path(self.output / mask_file) as temporary:
             Image.fromarray(mask).save(temporary, format="PNG")
         write_png(self.output / file, made, text=text)
         return Done(row, files=(file, mask_file))
+
+    def _read(self, before: np.ndarray, after: np.ndarray, prompt: str) -> list[dict[str, Any]]:
+        """What of the prompt's findings a radiograph shows that it did not show before."""
+        squares = [square(picture, READ_AT) for picture in (before, after)]
+        try:
+            regions = complete_regions(shipped_organs(squares[0]))
+        except DataError:
+            regions = {}
+        come = [finding for finding in parse_report(prompt).findings if finding.present]
+        return self.reader(*squares, come, [], regions)
 
 
 def _publish(output: Path, kept: list[dict[str, Any]], records: dict[str, Record]) -> None:
@@ -222,7 +241,7 @@ def _publish(output: Path, kept: list[dict[str, Any]], records: dict[str, Record
     write_folder(
         output,
         (
-            {"file": row["file"], "patient": row["patient"], "split": "train", "report": row["prompt"],
+            {"file": row["file"], "patient": row["patient"], "split": "train", "report": row["report"],
              "mask": f"masks/{row['name']}.png"}
             for row in kept
         ),

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from pydicom.uid import generate_uid
 
+from skiagraph.data.anatomy import Regions
 from skiagraph.data.dicom import is_dicom
 from skiagraph.data.images import (
     SYNTHETIC_TEXT,
@@ -30,10 +31,10 @@ from skiagraph.devices import AUTO
 from skiagraph.engine.contact_sheet import SHEET_NAME, write_contact_sheet
 from skiagraph.engine.dicom_image import write_derived_dicom
 from skiagraph.engine.job import Done, open_run, plain
+from skiagraph.engine.reading import Reader, density_changes
 from skiagraph.errors import DataError, ImageError, MaskError, ReportError
-from skiagraph.evaluation.features import EXTRACTOR, classify
 from skiagraph.files import sha256, weight_hashes
-from skiagraph.models.registry import DEFAULT_MODEL, load_component, model_folder, not_drawn
+from skiagraph.models.registry import DEFAULT_MODEL, model_folder, not_drawn
 from skiagraph.pipelines.counterfactual import Edit, EditSettings, edit_image
 from skiagraph.pipelines.organs import organ_regions
 from skiagraph.pipelines.paste import with_change
@@ -154,7 +155,7 @@ class _Worker:
 
     def __init__(self, config: EditConfig, output: Path, *, strict: bool) -> None:
         self.config, self.output, self.strict = config, output, strict
-        self.classifier = load_component(EXTRACTOR)
+        self.reader = Reader()
         self.pipeline = TextToImagePipeline.load(config.model, dtype=getattr(torch, config.dtype), device=config.device)
 
     def __call__(self, cases: Sequence[_Case]) -> Iterator[Done]:
@@ -179,42 +180,33 @@ class _Worker:
         frames = []
         for number in range(1, config.progression + 1):
             settings = replace(config.settings, strength=config.settings.strength * number / config.progression)
-            made, judged = self._best(small, wish, roi, regions["lungs"] | regions["heart"], settings)
+            made, read = self._best(small, wish, roi, regions, settings)
             change = unsquare(made.change, radiograph.pixels.shape)
             feather = settings.feather * max(radiograph.pixels.shape) / side
             frames.append(
-                _Frame(with_change(radiograph.pixels, change, place, feather), settings.strength, made, judged)
-            )
+                _Frame(
+                    with_change(radiograph.pixels, change, place, feather), settings.strength, made, read,
+                    density_changes(small, made.image, regions),
+                )
+            )  # fmt: skip
         rows, files = _write(self.output, case, radiograph, place, frames)
         named = {"file": case.image, "folder": case.folder} if case.folder else {}
         row = {"image": sha256(radiograph.source), "target": wish.target, "source": wish.source, "frames": rows}
         return Done(named | row, files=files)
 
     def _best(
-        self, small: np.ndarray, wish: Wish, roi: np.ndarray, anatomy: np.ndarray, settings: EditSettings
+        self, small: np.ndarray, wish: Wish, roi: np.ndarray, regions: Regions, settings: EditSettings
     ) -> tuple[Edit, list[dict[str, Any]]]:
-        """The edit, of `best_of`, that moves the classifier most, and what that says of it."""
+        """The edit, of `best_of`, that moves the classifier most, and how it reads."""
         tries = []
         for number in range(self.config.best_of):
             varied = replace(settings, start="noise") if number else settings
             made = edit_image(
                 self.pipeline, small, target=wish.target, source=wish.source, words=wish.words, roi=roi,
-                anatomy=anatomy, settings=varied, seed=self.config.seed + number,
+                anatomy=regions["lungs"] | regions["heart"], settings=varied, seed=self.config.seed + number,
             )  # fmt: skip
-            tries.append((made, self._judged(small, made.image, wish)))
-        return max(tries, key=lambda one: sum(said["towards"] for said in one[1]))
-
-    def _judged(self, before: np.ndarray, after: np.ndarray, wish: Wish) -> list[dict[str, Any]]:
-        """What the shipped classifier says, before and after, of each finding that was to come or to go."""
-        scores = classify(self.classifier, np.stack([before, after]))[1]
-        wanted = {f.name: True for f in wish.come} | {f.name: False for f in wish.go}
-        return [
-            {
-                "finding": name, "wanted": comes, "before": round(float(was), 4), "after": round(float(now), 4),
-                "towards": round(float(now - was) * (1 if comes else -1), 4),
-            }
-            for name, comes in wanted.items() if name in scores for was, now in [scores[name]]
-        ]  # fmt: skip
+            tries.append((made, self.reader(small, made.image, wish.come, wish.go, regions)))
+        return max(tries, key=lambda one: sum(said.get("towards", 0.0) for said in one[1]))
 
 
 @dataclass(frozen=True)
@@ -222,7 +214,8 @@ class _Frame:
     picture: np.ndarray
     strength: float
     made: Edit
-    judged: list[dict[str, Any]]
+    read: list[dict[str, Any]]
+    density: dict[str, float]
 
 
 def _write(
@@ -249,7 +242,8 @@ def _write(
         rows.append(
             {
                 "file": str(after), "strength": round(frame.strength, 3), "localisation": frame.made.scores,
-                "latent_steps": frame.made.moved, "judged": frame.judged,
+                "latent_steps": frame.made.moved, "read": frame.read,
+                "density_change": frame.density,
                 "largest_change_outside": float(np.abs(change)[~roi].max(initial=0.0)),
                 "mean_change_inside": float(np.abs(change)[roi].mean()), "sha256": sha256(output / after),
             }
