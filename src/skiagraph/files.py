@@ -22,19 +22,28 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     On any error, a full disk and Ctrl-C included, the temporary is removed and `target` is left as it was.
 
     Raises:
-        SkiagraphError: a place where the system makes no folders, such as /proc.
+        SkiagraphError: as `make_folder`.
     """
     target = Path(target)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except FileNotFoundError as error:
-        raise SkiagraphError(f"no folder can be made at {target.parent}; choose another --output") from error
+    make_folder(target.parent)
     temporary = target.parent / f".{target.name}.{uuid4().hex[:8]}.tmp{target.suffix}"
     try:
         yield temporary
         _replace(temporary, target)
     finally:
         remove(temporary)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, where they are not there.
+
+    Raises:
+        SkiagraphError: a place where the system makes no folders, such as /proc.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError as error:
+        raise SkiagraphError(f"no folder can be made at {folder}; choose another --output") from error
 
 
 def write_json(target: str | Path, value: Any) -> None:

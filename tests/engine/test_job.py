@@ -2,6 +2,8 @@
 
 import json
 import multiprocessing
+import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -163,3 +165,9 @@ def test_batches_are_consecutive_and_whole(items, size):
     parts = list(batches(items, size))
     assert [x for part in parts for x in part] == items
     assert all(len(part) == size for part in parts[:-1])
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="the system has no /proc")
+def test_a_place_where_no_folder_can_be_made_is_told_in_one_line():
+    with pytest.raises(SkiagraphError, match="no folder can be made at /proc/nowhere"):
+        run(Path("/proc/nowhere"))

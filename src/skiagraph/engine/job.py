@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from skiagraph.engine.journal import Journal
 from skiagraph.engine.manifest import FILE_NAME, open_manifest, save_manifest
 from skiagraph.errors import SkiagraphError
-from skiagraph.files import remove, sha256
+from skiagraph.files import make_folder, remove, sha256
 from skiagraph.progress import Listener, progress
 
 JOURNAL_NAME = "journal.jsonl"
@@ -228,7 +228,7 @@ def out_of_memory(error: BaseException) -> bool:
 def _locked(output: Path) -> Iterator[None]:
     """Hold the folder's lock; a folder that was made for it goes again if it stays empty."""
     made = not output.exists()
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     lock = FileLock(output / LOCK_NAME, timeout=0)
     try:
         with lock:

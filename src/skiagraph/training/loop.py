@@ -25,7 +25,7 @@ from torch import Generator, Tensor, nn
 
 from skiagraph.devices import AUTO, usable_device
 from skiagraph.errors import RecipeError
-from skiagraph.files import atomic_path
+from skiagraph.files import atomic_path, make_folder
 from skiagraph.models.registry import write_checksums
 from skiagraph.progress import Listener, progress, silent
 from skiagraph.training.recipe import OptimConfig, Recipe
@@ -74,7 +74,7 @@ def train(recipe: Recipe, task: Task, output: str | Path, *, device: str = AUTO,
         Interrupted: Ctrl-C or a termination signal came; the checkpoint holds the last finished step.
     """
     output = Path(output)
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     optim = recipe.optim
     AcceleratorState._reset_state()  # accelerate keeps the first run's precision for the whole process otherwise
     accelerator = Accelerator(

@@ -29,6 +29,9 @@ from skiagraph.training.recipe import LatentSegmenterRecipe, SegmenterRecipe
 Pairs = tuple[Tensor, Tensor]
 """Images and label maps, uint8 (n, 1, size, size) each."""
 
+STRANGER = 1.4
+"""Changes of validation images over those of training images: what comes later differs more."""
+
 ENOUGH_TO_JUDGE = 200
 """About so many validation images say how far a finished segmenter's views agree."""
 
@@ -99,10 +102,11 @@ class SegmenterTask:
 def export_segmenter(
     model: nn.Module, recipe: SegmenterRecipe | LatentSegmenterRecipe, val: Pairs, folder: Path
 ) -> None:
-    """Save a segmenter with what its masks are held to, measured on validation images as changed as those it saw."""
+    """Save a segmenter with what its masks are held to, measured on validation images that were changed a lot."""
     every = max(1, len(val[0]) // ENOUGH_TO_JUDGE)
     some = tuple(part[::every] for part in val)
-    images, masks = changed(some, torch.arange(len(some[0])), Generator().manual_seed(0), strength=recipe.augmentation)
+    strength = STRANGER * recipe.augmentation
+    images, masks = changed(some, torch.arange(len(some[0])), Generator().manual_seed(0), strength=strength)
     least = least_agreement(model, images, masks[:, 0].long())
     model.register_to_config(one_piece=recipe.one_piece, least_agreement=round(least, 4))
     model.half().save_pretrained(folder)
