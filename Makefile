@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= out/demo
 
-.PHONY: demo test test-all lint gpu-kit clean
+.PHONY: demo test test-all docs lint gpu-kit clean
 
 demo: $(VENV)/.installed
 	$(BIN)/skiagraph generate --reports examples/reports.csv -o $(OUT)
@@ -15,6 +15,9 @@ test: $(VENV)/.installed
 
 test-all: $(VENV)/.installed
 	$(BIN)/python -m pytest -m ''
+
+docs: $(VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict -d out/site
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .

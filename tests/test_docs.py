@@ -1,4 +1,4 @@
-"""What README and docs/python.md show runs as it stands, with fewer denoising steps."""
+"""What README, the tutorial and docs/python.md show runs as it stands, with fewer denoising steps."""
 
 import re
 import shlex
@@ -17,9 +17,9 @@ def blocks(path, language):
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / path).read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
-def commands():
-    """README's commands, but for those of training, which need data sets and hours."""
-    lines = [line for block in blocks("README.md", "sh") for line in block.replace("\\\n", " ").splitlines()]
+def commands(path="README.md"):
+    """A page's commands, but for those of training, which need data sets and hours."""
+    lines = [line for block in blocks(path, "sh") for line in block.replace("\\\n", " ").splitlines()]
     found = [shlex.split(line, comments=True)[1:] for line in lines if line.startswith(".venv/bin/skiagraph")]
     return [c for c in found if c[0] != "train" and not any(part.startswith("runs/") for part in c)]
 
@@ -41,7 +41,17 @@ def test_every_command_of_the_readme_runs_one_after_the_other(tmp_path):
         run(tmp_path, "-m", "skiagraph", *command, *steps)
 
 
-def test_options_of_the_readme_exist():
+@pytest.mark.slow
+def test_the_tutorial_runs_from_the_demo_to_its_end(tmp_path):
+    run(tmp_path, "-m", "skiagraph", "generate", "--reports", "examples/reports.csv", "-o", "out/demo", "--steps", "2")
+    found = commands("docs/tutorial.md")
+    assert [c[0] for c in found] == ["generate", "segment", "edit", "pairs"]
+    for command in found:
+        run(tmp_path, "-m", "skiagraph", *[str(STEPS.get(command[0], 2)) if part == "20" else part for part in command])
+    assert (tmp_path / "out/pairs/metadata.csv").is_file()
+
+
+def test_options_of_the_pages_exist():
     from typer.main import get_command
 
     from skiagraph.cli.main import app
@@ -50,7 +60,7 @@ def test_options_of_the_readme_exist():
         name: {o for p in c.params for o in (*p.opts, *p.secondary_opts)}
         for name, c in get_command(app).commands.items()
     }
-    for verb, *rest in commands():
+    for verb, *rest in commands() + commands("docs/tutorial.md"):
         assert {part for part in rest if part.startswith("-")} <= known[verb], verb
 
 

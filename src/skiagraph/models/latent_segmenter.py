@@ -116,7 +116,8 @@ class LatentSegmenter(ModelMixin, ConfigMixin):
             masks noised to a uniform timestep, 1: none did, and only single steps make sense.
         autoencoder: configuration of a diffusers AutoencoderKL for the masks, whose encoder is also what the vision
             encoder begins as; None for the linear transforms.
-        one_piece, least_agreement: as of `skiagraph.models.segmenter.Segmenter`.
+        one_piece: as of `skiagraph.models.segmenter.Segmenter`.
+        least_agreement: as there.
     """
 
     @register_to_config
