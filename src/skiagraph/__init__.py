@@ -17,6 +17,7 @@ _PUBLIC = {
     "GenerateConfig": "engine.generate:GenerateConfig",
     "LatentSegmenter": "models.latent_segmenter:LatentSegmenter",
     "PairsConfig": "engine.pairs:PairsConfig",
+    "StudyConfig": "engine.study:StudyConfig",
     "SegmentConfig": "engine.segment:SegmentConfig",
     "Segmenter": "models.segmenter:Segmenter",
     "SmallAutoencoderKL": "models.autoencoder:SmallAutoencoderKL",
@@ -33,6 +34,7 @@ _PUBLIC = {
     "parse_report": "data.reports:parse_report",
     "retrieve": "data.retrieval:retrieve",
     "segment": "engine.segment:segment",
+    "study": "engine.study:study",
     "train": "engine.train:train_recipe",
 }
 """Public names, and where each is: every verb of the command line, what it is told, and the networks."""

@@ -14,6 +14,7 @@ from skiagraph.models.latent_segmenter import LatentSegmenter
 from skiagraph.models.noising import add_noise
 from skiagraph.models.registry import load_component
 from skiagraph.progress import silent
+from skiagraph.training.images import random_indices
 from skiagraph.training.loop import train
 from skiagraph.training.recipe import RECIPES, LatentSegmenterModel, LatentSegmenterRecipe, load_recipe
 from skiagraph.training.tasks import make_task
@@ -73,7 +74,8 @@ def test_the_loss_of_masks_counts_what_the_decoded_latents_miss(root, tmp_path):
     with_masks, task = losses(2.0)
     added = (with_masks - without) / 2
     assert (added > 0).all()
-    _, masks = augmented(task.train, 4, torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    _, masks = augmented(task.train, random_indices(len(task.train[0]), 4, generator), generator, task.recipe)
     empty = 5 * task.model.decode_masks(torch.zeros_like(task.model.encode_masks(masks[:, 0])))
     expected = DiceCELoss(to_onehot_y=True, softmax=True)(empty, masks)
     torch.testing.assert_close(added[1], expected)
@@ -173,8 +175,9 @@ def test_the_published_recipe_asks_for_the_published_network_and_training():
 
 
 def test_images_are_left_as_they_are_where_nothing_is_varied(root, tmp_path):
-    pairs = make_task(recipe(root), tmp_path).train
-    still, masks = augmented(pairs, 4, torch.Generator().manual_seed(0), strength=0)
+    task = make_task(recipe(root), tmp_path)
+    pairs = task.train
+    still, masks = augmented(pairs, torch.arange(4), torch.Generator().manual_seed(0), task.recipe, strength=0)
     stored = pairs[0].float() / 127.5 - 1
     assert all(any(torch.allclose(image, one, atol=1e-4) for one in stored) for image in still)
     assert all(any(torch.equal(mask, one.float()) for one in pairs[1]) for mask in masks)

@@ -213,13 +213,15 @@ def test_mirrored_batches_are_flipped_with_their_masks_each_way_as_often():
     image = torch.full((1, 1, 32, 32), 40, dtype=torch.uint8)
     image[..., 4:12, 4:12] = 220
     pairs = (image, (image > 100).to(torch.uint8))
-    images, masks = augmented(pairs, 200, torch.Generator().manual_seed(0), mirror=True)
+    chosen, recipe = torch.zeros(200, dtype=torch.long), load_recipe("recipes/polyp-segmenter.yaml")
+    images, masks = augmented(pairs, chosen, torch.Generator().manual_seed(0), recipe)
     below, right = masks[:, 0, 16:].sum((1, 2)) > 32, masks[:, 0, :, 16:].sum((1, 2)) > 32
     assert torch.bincount(2 * below.int() + right.int(), minlength=4).min() > 30
     inside = (images * masks).sum((1, 2, 3)) / masks.sum((1, 2, 3))
     outside = (images * (1 - masks)).sum((1, 2, 3)) / (1 - masks).sum((1, 2, 3))
     assert (inside > outside).all()
-    _, still = augmented(pairs, 200, torch.Generator().manual_seed(0))
+    upright = recipe.model_copy(update={"mirror": False})
+    _, still = augmented(pairs, chosen, torch.Generator().manual_seed(0), upright)
     assert still[..., 16:, :].sum() < 0.1 * still.sum()
 
 

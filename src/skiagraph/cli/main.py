@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from skiagraph import __version__
-from skiagraph.cli import augment, edit, evaluate, generate, info, pairs, prompts, segment, train
+from skiagraph.cli import augment, edit, evaluate, generate, info, pairs, prompts, segment, study, train
 from skiagraph.errors import SkiagraphError
 
 UNWRITABLE = (
@@ -66,6 +66,7 @@ app.command("prompts")(_reported(prompts.run))
 app.command("segment")(_reported(segment.run))
 app.command("augment")(_reported(augment.run))
 app.command("evaluate")(_reported(evaluate.run))
+app.command("study")(_reported(study.run))
 app.command("train")(_reported(train.run))
 app.command("info")(_reported(info.run))
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from skiagraph.data.datasets import Record
 from skiagraph.data.picture_sets import read_set, subgroups
-from skiagraph.engine.evaluation_page import write_page
+from skiagraph.engine.evaluation_page import Section, write_page
 from skiagraph.engine.job import open_run, plain
 from skiagraph.engine.picture_features import Measures, PictureSet, measured, planted
 from skiagraph.errors import EvaluationError
@@ -63,15 +63,6 @@ class EvaluateConfig:
     judge: str = CLASSIFIER
     segmenter: str = DEFAULT_SEGMENTER
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class Section:
-    """Metrics of one question, with what a reader must know to read them."""
-
-    title: str
-    note: str
-    results: list[MetricResult]
 
 
 def evaluate(

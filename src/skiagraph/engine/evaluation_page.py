@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,19 @@ TILE = 160
 WIDTH, HEIGHT = 640, 220
 
 
+@dataclass(frozen=True)
+class Section:
+    """Metrics of one question, with what a reader must know to read them."""
+
+    title: str
+    note: str
+    results: list[MetricResult]
+
+
 def write_page(
-    path: Path, config: Mapping[str, Any], counts: Mapping[str, int], sections: Sequence[Any],
-    shown: Mapping[str, Sequence[Record]], failed: Mapping[str, str],
+    path: Path, config: Mapping[str, Any], counts: Mapping[str, int], sections: Sequence[Section],
+    shown: Mapping[str, Sequence[Record]], failed: Mapping[str, str], *,
+    title: str = "Synthetic pictures against real ones", sentences: Sequence[str] = (),
 ) -> None:  # fmt: skip
     """Write the page.
 
@@ -36,6 +47,8 @@ def write_page(
         sections: with `title`, `note` and `results`.
         shown: records whose pictures are shown, by what they are.
         failed: why pictures could not be read, by path.
+        title: of the page.
+        sentences: what comes out, in words, above all tables.
     """
     template = Environment(autoescape=True).from_string(
         files("skiagraph").joinpath("engine/evaluation_page.html").read_text(encoding="utf-8")
@@ -46,8 +59,9 @@ def write_page(
     ]
     pictures = {title: [_tile(record) for record in records] for title, records in shown.items()}
     html = template.render(
-        config=config, counts=counts, tables=tables, pictures=pictures, failed=failed, version=skiagraph.__version__
-    )
+        config=config, counts=counts, tables=tables, pictures=pictures, failed=failed, version=skiagraph.__version__,
+        title=title, sentences=sentences,
+    )  # fmt: skip
     with atomic_path(path) as temporary:
         temporary.write_text(html, encoding="utf-8")
 

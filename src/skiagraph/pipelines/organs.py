@@ -27,6 +27,7 @@ from skiagraph.errors import DataError, MaskError, ModelError
 from skiagraph.models.latent_segmenter import LatentSegmenter
 from skiagraph.models.registry import load_component, shipped_models
 from skiagraph.models.segmenter import Segmenter
+from skiagraph.pipelines.mask_checks import scores_of_views
 
 SEGMENTER = "lung-segmenter"
 
@@ -38,29 +39,26 @@ Provider = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 LUNG_SHARE = (0.015, 0.35)
 """Share of the picture that one lung covers."""
 
-SUREST = 0.92
-"""Mean probability that the shipped segmenter gives its own answer inside lungs: 0.924 to 0.977 on 200 validation
-radiographs; other pictures that pass for lungs by shape mostly lie below."""
-
 LARGEST_RATIO = 6.0
 """Of one lung's area to the other's."""
 
 
 def shipped_organs(image: np.ndarray) -> dict[str, np.ndarray]:
-    """Lungs from the shipped segmenter, the largest piece of each.
+    """Lungs from the shipped segmenter, by several views of the image; the largest piece of each.
 
     Raises:
-        DataError: what it found does not look like two lungs; is it a frontal chest radiograph?
+        DataError: what it found does not look like two lungs, or the views do not agree on it; is it a frontal chest
+            radiograph?
     """
-    pixels = torch.from_numpy(np.round(image * 255).astype(np.uint8))[None, None]
     segmenter = load_segmenter(SEGMENTER)
-    found = find_lungs(segmenter, pixels)[0].numpy()
+    scores, agreement = scores_of_views(segmenter, torch.from_numpy(image).float()[None, None] * 2 - 1)
+    found = one_piece(scores[0].argmax(dim=0).to(torch.uint8).numpy())
     lungs = {"right lung": found == 1, "left lung": found == 2}
     check_lungs(lungs["right lung"], lungs["left lung"])
-    with torch.no_grad():
-        sure = segmenter(pixels.float() / 127.5 - 1).softmax(dim=1).amax(dim=1)[0].numpy()[found > 0].mean()
-    if sure < SUREST:
-        raise DataError(f"no lungs found for sure ({sure:.2f}); is it a frontal chest radiograph?")
+    if agreement < segmenter.config.least_agreement:
+        raise DataError(
+            f"no lungs found for sure (views agree to {float(agreement):.2f}); is it a frontal chest radiograph?"
+        )
     return lungs
 
 

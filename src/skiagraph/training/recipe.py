@@ -126,6 +126,8 @@ class _MaskedRecipe(_Recipe):
     take: dict[str, int] = Field({}, description="how many training images of a dataset; all where absent")
     mirror: bool = Field(False, description="flip training images either way; not where a class has a side")
     augmentation: float = Field(1.0, ge=0, le=2, description="ranges of random moves and intensities, times this")
+    stretch: float = Field(0.0, ge=0, le=0.5, description="range of the random stretch of one axis against the other")
+    roughness: float = Field(0.0, ge=0, le=2, description="ranges of random shading, blur and noise, times this")
     one_piece: bool = Field(False, description="every class is one connected piece; smaller pieces are errors")
 
     @model_validator(mode="after")
@@ -144,8 +146,6 @@ class SegmenterRecipe(_MaskedRecipe):
     channels: list[int] = [16, 32, 64, 96]
     sampling: dict[str, float] = Field({}, description="weights of datasets; 1 where absent")
     shown_only: list[str] = Field([], description="datasets whose masks leave out what other organs hide")
-    stretch: float = Field(0.0, ge=0, le=0.5, description="range of the random stretch of one axis against the other")
-    roughness: float = Field(0.0, ge=0, le=2, description="ranges of random shading, blur and noise, times this")
 
 
 class LatentSegmenterModel(_Strict):

@@ -14,7 +14,7 @@ from skiagraph.models.latent_segmenter import TIMESTEPS, LatentSegmenter
 from skiagraph.models.mask_codec import KLCodec, PatchCodec
 from skiagraph.models.noising import add_noise, dual_loss
 from skiagraph.models.registry import load_component
-from skiagraph.training.images import to_model_range
+from skiagraph.training.images import random_indices, to_model_range
 from skiagraph.training.recipe import LatentSegmenterRecipe
 from skiagraph.training.tasks.autoencoder import patch_transform
 from skiagraph.training.tasks.segmenter import Pairs, augmented, export_segmenter, splits_of, validation_dice
@@ -48,7 +48,8 @@ class LatentSegmenterTask:
 
     def loss(self, model: nn.Module, batch_size: int, generator: Generator) -> tuple[Tensor, dict[str, Tensor]]:
         recipe = self.recipe
-        images, masks = augmented(self.train, batch_size, generator, mirror=recipe.mirror, strength=recipe.augmentation)
+        chosen = random_indices(len(self.train[0]), batch_size, generator)
+        images, masks = augmented(self.train, chosen, generator, recipe)
         clean = self.model.encode_masks(masks[:, 0].to(self.device))
         noise = torch.randn(clean.shape, generator=generator).to(clean)
         timesteps = torch.randint(TIMESTEPS, (batch_size,), generator=generator)

@@ -76,12 +76,9 @@ class SegmenterTask:
         self.device = device
 
     def loss(self, model: nn.Module, batch_size: int, generator: Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        r = self.recipe
-        chosen = random_indices(len(self.weights), batch_size, generator, self.weights if r.sampling else None)
-        images, masks = changed(
-            self.train, chosen, generator, mirror=r.mirror, strength=r.augmentation, stretch=r.stretch,
-            roughness=r.roughness,
-        )  # fmt: skip
+        weights = self.weights if self.recipe.sampling else None
+        chosen = random_indices(len(self.weights), batch_size, generator, weights)
+        images, masks = augmented(self.train, chosen, generator, self.recipe)
         logits = model(images.to(self.device), self.counted[chosen].to(self.device)).float()
         return self.criterion(logits, masks.to(self.device)), {}
 
@@ -105,8 +102,7 @@ def export_segmenter(
     """Save a segmenter with what its masks are held to, measured on validation images that were changed a lot."""
     every = max(1, len(val[0]) // ENOUGH_TO_JUDGE)
     some = tuple(part[::every] for part in val)
-    strength = STRANGER * recipe.augmentation
-    images, masks = changed(some, torch.arange(len(some[0])), Generator().manual_seed(0), strength=strength)
+    images, masks = augmented(some, torch.arange(len(some[0])), Generator().manual_seed(0), recipe, strength=STRANGER)
     least = least_agreement(model, images, masks[:, 0].long())
     model.register_to_config(one_piece=recipe.one_piece, least_agreement=round(least, 4))
     model.half().save_pretrained(folder)
@@ -119,34 +115,23 @@ def splits_of(recipe: SegmenterRecipe | LatentSegmenterRecipe) -> tuple[Pairs, P
 
 
 def augmented(
-    pairs: Pairs, batch_size: int, generator: Generator, *, mirror: bool = False, strength: float = 1.0
-) -> tuple[Tensor, Tensor]:
-    """A random batch, `changed`."""
-    chosen = random_indices(len(pairs[0]), batch_size, generator)
-    return changed(pairs, chosen, generator, mirror=mirror, strength=strength)
-
-
-def changed(
-    pairs: Pairs, chosen: Tensor, generator: Generator, *, mirror: bool = False, strength: float = 1.0,
-    stretch: float = 0.0, roughness: float = 0.0,
+    pairs: Pairs, chosen: Tensor, generator: Generator, recipe: SegmenterRecipe | LatentSegmenterRecipe, *,
+    strength: float = 1.0,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """The chosen pairs moved, turned, zoomed, changed in intensity and, if `mirror`, flipped either way or both.
-
-    The ranges of all but the flips are multiplied by `strength`; `stretch` and `roughness` are those of
-    `skiagraph.training.images`.
+    """The chosen pairs moved, turned, zoomed and changed in intensity as much as the recipe says, times `strength`.
 
     Returns:
         Images float32 (batch, channels, size, size) in [-1, 1], and their label maps float32 (batch, 1, size, size).
     """
-    s, batch = strength, len(chosen)
+    s, batch = strength * recipe.augmentation, len(chosen)
     images, masks = (part[chosen] for part in pairs)
     matrices = random_affine(
-        batch, generator, rotate=15 * s, zoom=0.35 * s, shift=0.1 * s, mirror=mirror, stretch=stretch
+        batch, generator, rotate=15 * s, zoom=0.35 * s, shift=0.1 * s, mirror=recipe.mirror, stretch=recipe.stretch
     )
     images = warp(to_model_range(images), matrices)
     images = random_intensity(images, generator, contrast=0.5 * s, brightness=0.4 * s, gamma=0.7 * s)
-    if roughness:
-        images = random_roughness(images, generator, roughness)
+    if recipe.roughness:
+        images = random_roughness(images, generator, recipe.roughness)
     return images, warp(masks.float(), matrices, mode="nearest", padding="zeros")
 
 

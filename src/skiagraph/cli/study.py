@@ -1,0 +1,84 @@
+"""skiagraph study: does synthetic data help on these cases?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from skiagraph.cli.options import Device, Overwrite
+
+
+def run(
+    data: Annotated[str, typer.Argument(help="Your cases: a folder with metadata.csv and masks, or a known data set.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", file_okay=False, help="Folder to write to.")] = None,
+    real: Annotated[str, typer.Option(help="Numbers of real training cases, with commas.")] = "10,50,200",
+    synthetic: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=FOLDER of synthetic cases; may be repeated. Without any, pairs are made."),
+    ] = None,
+    test: Annotated[
+        list[str] | None, typer.Option(help="NAME=FOLDER of another hospital's cases; may be repeated.")
+    ] = None,
+    classes: Annotated[list[str] | None, typer.Option(help="Of the masks; may be repeated. [default: lung]")] = None,
+    pairs: Annotated[int, typer.Option(min=12, help="Images to make, of which a third is kept.")] = 300,
+    share: Annotated[
+        str, typer.Option(help="Shares of a batch that are synthetic, tried on validation; 0 puts all together.")
+    ] = "0,0.25,0.5",
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each kind.")] = 3,
+    steps: Annotated[int, typer.Option(min=10, help="Of each training.")] = 500,
+    size: Annotated[int, typer.Option(min=32, help="Side in pixels that segmenters look at.")] = 128,
+    only_plan: Annotated[bool, typer.Option("--plan", help="Say what would be trained and how long it takes.")] = False,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Train segmenters on real, synthetic and mixed cases, with controls, and say in sentences whether it helped.
+
+    Patients are split as metadata.csv says. Writes OUTPUT/report.html and results.json; the same command goes on.
+
+    Example: skiagraph study my-data --real 10,50 --synthetic pairs=out/pairs --test elsewhere=other-data -o out/study
+    """
+    from skiagraph.engine.study import StudyConfig, plan, study
+    from skiagraph.errors import DataError
+
+    config = StudyConfig(
+        data=data, classes=tuple(classes or ("lung",)), real=_numbers(real, int, "--real"),
+        synthetic=_named(synthetic, "--synthetic"), tests=_named(test, "--test"), pairs=pairs,
+        shares=_numbers(share, float, "--share"), seeds=seeds, steps=steps, size=size, device=device,
+    )  # fmt: skip
+    if only_plan:
+        _print_plan(plan(config))
+        return
+    if output is None:
+        raise DataError("give --output, a folder for the report, or --plan")
+    for answer in study(config, output, overwrite=overwrite)["answers"]:
+        typer.echo(answer["sentence"])
+    typer.echo(f"the whole report: {output / 'report.html'}")
+
+
+def _print_plan(found: dict[str, Any]) -> None:
+    typer.echo("\n".join(found["arms"]))
+    typer.echo(f"{found['trainings']} trainings, about {found['minutes']:.0f} minutes here")
+
+
+def _numbers(text: str, kind: type, option: str) -> tuple[Any, ...]:
+    from skiagraph.errors import DataError
+
+    try:
+        found = tuple(dict.fromkeys(kind(part) for part in text.split(",")))
+    except ValueError:
+        raise DataError(f"{option} {text!r} must be numbers with commas, such as 10,50") from None
+    if not all(number > 0 if kind is int else 0 <= number < 1 for number in found):
+        raise DataError(f"{option} {text!r}: {'counts are above 0' if kind is int else 'shares lie from 0 to below 1'}")
+    return found
+
+
+def _named(given: list[str] | None, option: str) -> dict[str, str]:
+    from skiagraph.errors import DataError
+
+    pairs = [text.partition("=") for text in given or ()]
+    for name, equals, folder in pairs:
+        if not (name and equals and folder):
+            raise DataError(f"{option} {name!r} must be NAME=FOLDER")
+    return {name: folder for name, _, folder in pairs}

@@ -1,0 +1,169 @@
+"""The study on drawn thoraces: what is trained, resumed, planned and refused."""
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import phantoms
+import skiagraph.engine.study as job
+from skiagraph.engine.study import Arm, Sets, StudyConfig, arms, plan, study
+from skiagraph.errors import DataError
+from skiagraph.progress import silent
+
+
+def written(folder, *, wrong=False, split="train"):
+    """A data set of one split like `phantoms`; with `wrong` masks that mark what is no lung."""
+
+    def draw(rng):
+        pixels, mask = phantoms.thorax(rng)
+        return pixels, 255 - mask if wrong else mask
+
+    phantoms.dataset(folder.parent, folder.name, train=8, val=0, draw=draw)
+    if split != "train":
+        table = folder / "metadata.csv"
+        table.write_text(table.read_text().replace(",train,", f",{split},"))
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Twelve thoraces, of which six train, three validate and three test."""
+    folder = tmp_path_factory.mktemp("data")
+    phantoms.dataset(folder, "mine", train=6, val=6)
+    table = folder / "mine/metadata.csv"
+    with open(table, encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    for number, row in enumerate(rows[9:]):
+        row["split"] = "test"
+        row["patient"] = f"t{number}"
+    with open(table, "w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def given(data):
+    return StudyConfig(
+        data=str(data / "mine"), real=(2, 4), synthetic={"good": written(data / "good")},
+        tests={"elsewhere": written(data / "elsewhere", split="test")}, shares=(0.0, 0.5), seeds=1, steps=12, size=32,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def whole(given, tmp_path_factory):
+    output = tmp_path_factory.mktemp("study") / "o"
+    return output, study(given, output, listen=silent)
+
+
+def test_every_arm_is_trained_and_every_mix_answered_for(whole, given):
+    output, manifest = whole
+    assert manifest == json.loads((output / "manifest.json").read_text())
+    listed = [arm.name for arm in arms(given, given.synthetic)]
+    assert list(manifest["seconds"]) == listed
+    assert len(list((output / "scores").iterdir())) == len(listed) == 11
+    assert len(manifest["answers"]) == 2 * (2 * 3 + 1)
+    assert {a["tested_on"] for a in manifest["answers"]} == {"test", "elsewhere"}
+    assert not list((output / "training").iterdir())
+    page = (output / "report.html").read_text()
+    assert all(a["sentence"] in page for a in manifest["answers"])
+
+
+def test_a_study_that_was_cut_off_trains_the_rest_and_says_the_same(whole, given, tmp_path, monkeypatch):
+    trained, fit = [], job._cell
+
+    def cut(*args):
+        if len(trained) == 4:
+            raise KeyboardInterrupt
+        trained.append(args[3].name)
+        return fit(*args)
+
+    monkeypatch.setattr(job, "_cell", cut)
+    with pytest.raises(KeyboardInterrupt):
+        study(given, tmp_path / "o", listen=silent)
+    assert not (tmp_path / "o/results.json").exists()
+    again = []
+    monkeypatch.setattr(job, "_cell", lambda *args: again.append(args[3].name) or fit(*args))
+    manifest = study(given, tmp_path / "o", listen=silent)
+    assert trained + again == [arm.name for arm in arms(given, given.synthetic)]
+    assert manifest["answers"] == whole[1]["answers"]
+
+
+def test_more_seeds_go_on_from_fewer(whole, given, tmp_path, monkeypatch):
+    import shutil
+
+    shutil.copytree(whole[0], tmp_path / "o")
+    again, fit = [], job._cell
+    monkeypatch.setattr(job, "_cell", lambda *args: again.append(args[4]) or fit(*args))
+    study(replace(given, seeds=2), tmp_path / "o", listen=silent)
+    assert set(again) == {1}
+
+
+def test_helpful_cases_help_and_wrong_masks_do_not(data, tmp_path):
+    """Beside two real cases: eight more of the same kind, and eight whose masks mark what is no lung."""
+    synthetic = {"good": str(data / "good"), "wrong": written(data / "wrong", wrong=True)}
+    config = StudyConfig(
+        data=str(data / "mine"), real=(2,), synthetic=synthetic, tests={"elsewhere": str(data / "elsewhere")},
+        shares=(0.5,), seeds=2, steps=40, size=32,
+    )  # fmt: skip
+    found = study(config, tmp_path / "o", listen=silent)["answers"]
+    beside = {a["arm"]: a for a in found if a["against"] == "real 2" and a["tested_on"] == "elsewhere"}
+    assert beside["real 2 + wrong, 0.5 of a batch"]["verdict"] == "harms"
+    assert beside["wrong alone"]["verdict"] == "harms"
+    assert beside["real 2 + good, 0.5 of a batch"]["verdict"] != "harms"
+
+
+def test_a_plan_trains_nothing(given, tmp_path, monkeypatch):
+    monkeypatch.setattr(job, "train", None)
+    found = plan(given)
+    assert found["trainings"] == len(found["arms"]) == 11
+    assert found["minutes"] > 0
+
+
+def test_a_batch_has_the_share_that_was_asked_for(given):
+    recipe = job.segmenter_recipe(given, 1, 0, share=0.25, ratio=4.0)
+    weight = recipe.sampling["made"]
+    assert 4 * weight / (1 + 4 * weight) == pytest.approx(0.25)
+    assert not job.segmenter_recipe(given, 1, 0, ratio=4.0).sampling
+
+
+def test_patients_come_once_before_any_comes_twice(given):
+    sets = Sets(given)
+    assert len(sets.train[0]) == 6
+    assert np.array_equal(sets.drawn(4)[0][:2].numpy(), sets.drawn(2)[0].numpy())
+    held = {name: set(patients) for name, patients in sets.patients.items()}
+    train = {record.patient for record in sets.records["train"]}
+    assert not train & (held["validation"] | held["test"])
+
+
+def test_what_a_study_cannot_do_is_said_before_it_begins(data, given, tmp_path):
+    with pytest.raises(DataError, match="has 6 training cases with a mask; --real asks for 50"):
+        study(replace(given, real=(50,)), tmp_path / "o", listen=silent)
+    with pytest.raises(DataError, match="no case with a mask in val, test"):
+        study(replace(given, data=str(data / "good")), tmp_path / "o", listen=silent)
+    assert not (tmp_path / "o").exists()
+
+
+def test_pairs_are_made_of_the_training_patients_reports_where_none_are_given(data, given, tmp_path, monkeypatch):
+    asked = {}
+
+    def made(config, folder, **_):
+        asked["prompts"] = config.prompts
+        written(folder)
+
+    monkeypatch.setattr(job, "make_pairs", made)
+    config = replace(given, synthetic={}, real=(2,), shares=(0.0,))
+    manifest = study(config, tmp_path / "o", listen=silent)
+    assert len(asked["prompts"]) == 6
+    assert "real 2 + pairs" in manifest["seconds"]
+
+
+def test_names_of_arms():
+    assert Arm(10).name == "real 10"
+    assert Arm(10, "pairs", 0.25).name == "real 10 + pairs, 0.25 of a batch"
+    assert Arm(10, control="self-labelled").name == "real 10 + self-labelled"
+    assert Arm(0, "pairs").name == "pairs alone"
