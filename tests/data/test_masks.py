@@ -81,3 +81,13 @@ def test_written_masks_are_read_back(tmp_path, classes):
         labels[8:20, 8:30] = present
         write_mask(tmp_path / "m.png", labels, classes)
         assert np.array_equal(read_mask(tmp_path / "m.png", 40, fit="pad", classes=classes), labels)
+
+
+def test_labels_that_touch_stay_labels_at_any_size(tmp_path):
+    labels = np.zeros((64, 64), np.uint8)
+    labels[:, :33], labels[:, 33:] = 1, 2
+    Image.fromarray(labels).save(tmp_path / "m.png")
+    for size in range(20, 64):
+        found = read_mask(tmp_path / "m.png", size, fit="pad", classes=["right lung", "left lung"])
+        assert set(np.unique(found)) <= {0, 1, 2}
+        assert found.dtype == np.uint8

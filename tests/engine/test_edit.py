@@ -122,7 +122,7 @@ def test_what_cannot_be_edited_is_named_and_nothing_is_written(picture, tiny_mod
         edit(config(tmp_path / "c.png", tiny_model), out)
     monkeypatch.undo()
     blind = tiny.lung_segmenter()
-    blind.segment = lambda images: torch.zeros(1, *images.shape[-2:], dtype=torch.uint8)
+    blind.scores = lambda images: torch.tensor([1.0, 0, 0])[None, :, None, None].expand(1, 3, *images.shape[-2:])
     monkeypatch.setattr(organs, "load_component", lambda name: blind)
     with pytest.raises(DataError, match="no two lungs"):
         edit(config(picture, tiny_model), out)

@@ -108,7 +108,7 @@ def test_helpful_cases_help_and_wrong_masks_do_not(data, tmp_path):
     synthetic = {"good": str(data / "good"), "wrong": written(data / "wrong", wrong=True)}
     config = StudyConfig(
         data=str(data / "mine"), real=(2,), synthetic=synthetic, tests={"elsewhere": str(data / "elsewhere")},
-        shares=(0.5,), seeds=2, steps=40, size=32,
+        shares=(0.5,), seeds=2, steps=25, size=32,
     )  # fmt: skip
     found = study(config, tmp_path / "o", listen=silent)["answers"]
     beside = {a["arm"]: a for a in found if a["against"] == "real 2" and a["tested_on"] == "elsewhere"}

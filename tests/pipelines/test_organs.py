@@ -59,9 +59,10 @@ def test_the_shipped_segmenter_keeps_the_largest_piece(monkeypatch):
     assert found.shape == (2, SIDE, SIDE)
     assert np.array_equal(found[1], right + 2 * left)
     monkeypatch.setattr(organs, "load_segmenter", lambda name: network)
-    monkeypatch.setattr(organs, "SUREST", 0.0)
+    monkeypatch.setattr(organs, "scores_of_views", lambda *_: (hot, torch.tensor([0.9])))
+    hot = torch.from_numpy(np.eye(3, dtype=np.float32)[classes]).movedim(-1, 0)[None]
     assert np.array_equal(shipped_organs(IMAGE)["left lung"], left)
-    monkeypatch.setattr(organs, "SUREST", 1.0)
+    network.register_to_config(least_agreement=0.95)
     with pytest.raises(DataError, match="for sure"):
         shipped_organs(IMAGE)
 

@@ -44,7 +44,10 @@ def read_mask(path: str | Path, size: int, *, fit: str, classes: Sequence[str]) 
     if len(levels) > 2 or levels.max() <= len(classes):
         if levels.max() > len(classes):
             raise DataError(f"mask {path} has the label {levels.max()} beyond the {len(classes)} class(es)")
-        return sum(k * _placed(values == k, size, fit) for k in range(1, len(classes) + 1))
+        labels = np.zeros((size, size), np.uint8)
+        for k in range(1, len(classes) + 1):
+            labels[_placed(values == k, size, fit) > 0] = k  # where two touch, both may reach half a pixel
+        return labels
     mask = _placed(values > 0, size, fit)
     if len(classes) == 1:
         return mask.astype(np.uint8)

@@ -294,7 +294,7 @@ def _fit(
     torch.manual_seed(seed)
     pairs = tuple(torch.cat(parts) for parts in zip(real, extra, strict=True))
     few = tuple(part[:2] for part in real)
-    task = SegmenterTask(recipe, pairs, few, (sources, []))
+    task = SegmenterTask(recipe, pairs, few, sources)
     return load_component(train(recipe, task, folder, device=config.device, listen=silent)).float().eval()
 
 

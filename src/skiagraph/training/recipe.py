@@ -145,7 +145,6 @@ class SegmenterRecipe(_MaskedRecipe):
     architecture: Literal["unet", "unetr", "transunet-type"] = "unet"
     channels: list[int] = [16, 32, 64, 96]
     sampling: dict[str, float] = Field({}, description="weights of datasets; 1 where absent")
-    shown_only: list[str] = Field([], description="datasets whose masks leave out what other organs hide")
 
 
 class LatentSegmenterModel(_Strict):

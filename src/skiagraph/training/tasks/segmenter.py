@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 from skiagraph.data.datasets import Record, masked
 from skiagraph.data.masks import read_mask
 from skiagraph.errors import DataError
-from skiagraph.models.segmenter import COUNTED, Segmenter
+from skiagraph.models.segmenter import Segmenter
 from skiagraph.pipelines.mask_checks import least_agreement
 from skiagraph.training.images import (
     load_images,
@@ -43,22 +43,16 @@ class SegmenterTask:
         recipe: what to train, and how.
         train: training pairs.
         val: validation pairs.
-        sources: the data set of every training pair and of every validation pair, which the recipe's `sampling` and
-            `shown_only` speak of.
+        sources: the data set of every training pair, which the recipe's `sampling` speaks of.
     """
 
-    def __init__(
-        self, recipe: SegmenterRecipe, train: Pairs, val: Pairs, sources: tuple[Sequence[str], Sequence[str]] = ((), ())
-    ) -> None:
+    def __init__(self, recipe: SegmenterRecipe, train: Pairs, val: Pairs, sources: Sequence[str] = ()) -> None:
         self.recipe, self.train, self.val = recipe, train, val
-        of_train, of_val = (names or [""] * len(pairs[0]) for names, pairs in zip(sources, (train, val), strict=True))
-        self.weights = torch.tensor([recipe.sampling.get(name, 1.0) for name in of_train])
-        self.counted, self.val_counted = (
-            torch.tensor([name not in recipe.shown_only for name in names]) for names in (of_train, of_val)
-        )
+        named = [recipe.sampling.get(name, 1.0) for name in sources]
+        self.weights = torch.tensor(named) if recipe.sampling else None
         self.model = Segmenter(
             ("background", *recipe.classes), recipe.architecture, recipe.channels, recipe.data.image_size,
-            recipe.in_channels, COUNTED if recipe.shown_only else None,
+            recipe.in_channels,
         )  # fmt: skip
         self.criterion = DiceCELoss(to_onehot_y=True, softmax=True)
         self.device = torch.device("cpu")
@@ -66,34 +60,25 @@ class SegmenterTask:
     @classmethod
     def from_recipe(cls, recipe: SegmenterRecipe) -> SegmenterTask:
         """Trains on the data sets that the recipe names."""
-        taken = _taken(records_of(recipe.data, "train"), recipe)
-        splits = [read_masks(records, recipe) for records in (taken, records_of(recipe.data, "val"))]
-        train, val = ((_images(records, recipe), masks) for records, masks in splits)
-        of_train, of_val = ([record.dataset for record in records] for records, _ in splits)
-        return cls(recipe, train, val, (of_train, of_val))
+        records, masks = read_masks(_taken(records_of(recipe.data, "train"), recipe), recipe)
+        val = load_pairs(records_of(recipe.data, "val"), recipe)
+        return cls(recipe, (_images(records, recipe), masks), val, [record.dataset for record in records])
 
     def to(self, device: torch.device) -> None:
         self.device = device
 
     def loss(self, model: nn.Module, batch_size: int, generator: Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        weights = self.weights if self.recipe.sampling else None
-        chosen = random_indices(len(self.weights), batch_size, generator, weights)
+        chosen = random_indices(len(self.train[0]), batch_size, generator, self.weights)
         images, masks = augmented(self.train, chosen, generator, self.recipe)
-        logits = model(images.to(self.device), self.counted[chosen].to(self.device)).float()
+        logits = model(images.to(self.device)).float()
         return self.criterion(logits, masks.to(self.device)), {}
 
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """Dice of every class with the pixels of all validation images in one count; apart where masks leave out."""
-        scores = {}
-        for counted in self.val_counted.unique().tolist():
-            images, masks = (part[self.val_counted == counted] for part in self.val)
-            found = validation_dice(model, (images, masks), self.recipe.classes, self.device, counted=counted)
-            scores |= {f"{name}{'' if counted else ', shown part'}": value for name, value in found.items()}
-        return scores
+        """Dice of every class with the pixels of all validation images in one count."""
+        return validation_dice(model, self.val, self.recipe.classes, self.device)
 
     def export(self, model: nn.Module, folder: Path) -> None:
-        images, masks = (part[self.val_counted == self.val_counted.any()] for part in self.val)
-        export_segmenter(model, self.recipe, (images, masks), folder)
+        export_segmenter(model, self.recipe, self.val, folder)
 
 
 def export_segmenter(
@@ -135,12 +120,10 @@ def augmented(
     return images, warp(masks.float(), matrices, mode="nearest", padding="zeros")
 
 
-def validation_dice(
-    model: nn.Module, pairs: Pairs, classes: Sequence[str], device: torch.device, **how: bool
-) -> dict[str, float]:
-    """Dice of every class with the pixels of all validation images in one count; `how` is that of `label_maps`."""
+def validation_dice(model: nn.Module, pairs: Pairs, classes: Sequence[str], device: torch.device) -> dict[str, float]:
+    """Dice of every class with the pixels of all validation images in one count."""
     images, masks = pairs
-    predicted = label_maps(model, images, device, **how)
+    predicted = label_maps(model, images, device)
     scores = {}
     for index, name in enumerate(classes, start=1):
         p, t = predicted == index, masks[:, 0] == index
@@ -148,18 +131,9 @@ def validation_dice(
     return scores
 
 
-def label_maps(
-    model: nn.Module, images: Tensor, device: torch.device | str = "cpu", *, counted: bool | None = None
-) -> Tensor:
-    """What a segmenter finds in uint8 images (n, c, size, size): label maps (n, size, size) on the CPU.
-
-    `counted` says whether hidden parts of a class are to count to it, where the model can tell and not as it would.
-    """
-    found = []
-    for part in images.split(32):
-        how = {} if counted is None else {"counted": torch.full((len(part),), counted, device=device)}
-        found.append(model.segment(to_model_range(part).to(device), **how).cpu())
-    return torch.cat(found)
+def label_maps(model: nn.Module, images: Tensor, device: torch.device | str = "cpu") -> Tensor:
+    """What a segmenter finds in uint8 images (n, c, size, size): label maps (n, size, size) on the CPU."""
+    return torch.cat([model.segment(to_model_range(part).to(device)).cpu() for part in images.split(32)])
 
 
 def _images(records: Sequence[Record], recipe: SegmenterRecipe | LatentSegmenterRecipe) -> Tensor:
