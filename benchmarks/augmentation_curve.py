@@ -124,7 +124,7 @@ def _segmenter(args: argparse.Namespace, records: list[Record], count: int, seed
 
 def _recipe(args: argparse.Namespace, seed: int, side: int) -> SegmenterRecipe:
     optim = OptimConfig(
-        steps=args.steps, batch_size=16, learning_rate=2e-3, weight_decay=0.01, ema_decay=0.99, precision="no",
+        steps=args.steps, batch_size=16, learning_rate=2e-3, weight_decay=0.01, ema_decay=0.99, precision="float32",
         validate_every=0, warmup_steps=50, tensorboard=False,
     )  # fmt: skip
     return SegmenterRecipe(

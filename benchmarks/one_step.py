@@ -34,11 +34,12 @@ from held_out import POLYPS, REAL, evenly, test_sets
 from machine import machine
 from skiagraph.data.datasets import load_records
 from skiagraph.data.masks import LUNG_SIDES
+from skiagraph.devices import fast_bfloat16
 from skiagraph.evaluation import bootstrap, dice, hd95, iou
 from skiagraph.files import write_json
 from skiagraph.models.registry import load_component
 from skiagraph.training.images import load_images, to_model_range
-from skiagraph.training.loop import make_optimizer, step_generator, train
+from skiagraph.training.loop import make_optimizers, step_generator, train
 from skiagraph.training.recipe import DataConfig, LatentSegmenterRecipe, OptimConfig, SegmenterRecipe
 from skiagraph.training.tasks.latent_segmenter import LatentSegmenterTask
 from skiagraph.training.tasks.segmenter import SegmenterTask, read_masks, splits_of
@@ -90,14 +91,14 @@ class Bench:
 
     def latent(self, seed: int, **changes: Any) -> LatentSegmenterRecipe:
         """The latent segmenter's recipe; its noise prediction wants full precision."""
-        precision = "no" if changes.get("prediction_type") == "epsilon" else "bf16"
+        precision = "float32" if changes.get("prediction_type") == "epsilon" else "auto"
         return LatentSegmenterRecipe(
             task="latent_segmenter", **self._common(seed, precision, learning_rate=1e-3, ema_decay=0.998), **changes
         )
 
     def unet(self, seed: int) -> SegmenterRecipe:
         """MONAI's U-Net, as the shipped lung segmenter is trained, at the latent segmenter's size."""
-        return SegmenterRecipe(task="segmenter", **self._common(seed, "bf16", learning_rate=2e-3, ema_decay=0.995))
+        return SegmenterRecipe(task="segmenter", **self._common(seed, "auto", learning_rate=2e-3, ema_decay=0.995))
 
     def nnunet(self, seed: int) -> nn.Module:
         """A U-Net trained as nnU-Net trains, unless it is there already."""
@@ -220,12 +221,12 @@ def seconds_per_step(task: SegmenterTask | LatentSegmenterTask) -> float:
     """Wall time of one training step, measured on a model that is thrown away."""
     optim = task.recipe.optim
     task.to(DEVICE)
-    optimizer = make_optimizer(task.model.to(DEVICE), optim)
+    [optimizer] = make_optimizers(task.model.to(DEVICE), optim).values()
     started = 0.0
     for step in range(TRIED + 2):
         if step == 2:
             started = time.perf_counter()
-        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=optim.precision == "bf16"):
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=optim.precision == "auto" and fast_bfloat16(DEVICE)):
             loss, _ = task.loss(task.model, optim.batch_size, step_generator(0, step, 0))
         loss.backward()
         optimizer.step()

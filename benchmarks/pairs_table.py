@@ -155,7 +155,7 @@ def segmenter_recipe(args: argparse.Namespace, seed: int, augmentation: float = 
     """How a cell's segmenter is trained, by `steps`, `size`, `architecture`, `source` and `data` of the arguments."""
     optim = OptimConfig(
         steps=args.steps, batch_size=16, learning_rate=LEARNING_RATES[args.architecture], weight_decay=0.01,
-        ema_decay=0.99, precision="no", validate_every=0, warmup_steps=50, tensorboard=False,
+        ema_decay=0.99, precision="float32", validate_every=0, warmup_steps=50, tensorboard=False,
     )  # fmt: skip
     data = DataConfig(datasets=[args.source], root=args.data, image_size=args.size)
     return SegmenterRecipe(

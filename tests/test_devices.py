@@ -7,6 +7,7 @@ import torch
 import elsewhere
 import phantoms
 import tiny
+from skiagraph.devices import fast_bfloat16
 from skiagraph.models.registry import load_component
 from skiagraph.pipelines.baselines import blended_inpainting, pie
 from skiagraph.pipelines.counterfactual import EditSettings, edit_image
@@ -110,3 +111,13 @@ def test_segmentation(device, tmp_path, thorax, make):
         masks.append(np.asarray(Image.open(tmp_path / where / "masks/x.png")))
     assert (masks[0] != masks[1]).mean() < 0.01
     assert load_component(tmp_path / "m").device.type == "cpu"
+
+
+def test_bfloat16_is_used_only_where_the_processor_has_it(monkeypatch):
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": False}, raising=False)
+    assert not fast_bfloat16(cpu)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": True}, raising=False)
+    assert fast_bfloat16(cpu)
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert not fast_bfloat16(cpu), "an older PyTorch does not tell"

@@ -51,3 +51,13 @@ def seeded(seed: int) -> Generator:
     if not 0 <= seed < SEEDS:
         raise ModelError(f"seed {seed} is out of range; seeds lie from 0 to {SEEDS - 1}, those of later images too")
     return Generator().manual_seed(seed)
+
+
+def fast_bfloat16(device: torch.device) -> bool:
+    """Whether this machine computes in bfloat16: PyTorch emulates it elsewhere, many times slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    if device.type == "cpu":
+        capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+        return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return False

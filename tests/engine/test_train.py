@@ -18,7 +18,7 @@ def recipe(tmp_path):
     phantoms.dataset(tmp_path)
     return SegmenterRecipe(
         task="segmenter", channels=[4, 8], data=DataConfig(datasets=["phantoms"], root=str(tmp_path), image_size=32),
-        optim=OptimConfig(steps=2, batch_size=2, learning_rate=1e-3, precision="no", tensorboard=False),
+        optim=OptimConfig(steps=2, batch_size=2, learning_rate=1e-3, precision="float32", tensorboard=False),
     )  # fmt: skip
 
 

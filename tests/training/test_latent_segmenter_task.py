@@ -32,7 +32,7 @@ def root(tmp_path_factory):
 
 def recipe(root, steps=3, **changes):
     optim = {
-        "steps": steps, "batch_size": 4, "learning_rate": 3e-3, "precision": "no", "log_every": 1,
+        "steps": steps, "batch_size": 4, "learning_rate": 3e-3, "precision": "float32", "log_every": 1,
         "validate_every": steps, "warmup_steps": 5, "ema_decay": 0.9, "tensorboard": False,
     }  # fmt: skip
     data = {"datasets": ["phantoms"], "root": str(root), "image_size": 64, "fit": "squash"}

@@ -27,7 +27,7 @@ from skiagraph.training.tasks.segmenter import augmented
 from skiagraph.training.views import FULL
 
 OPTIM = """
-optim: {steps: 3, batch_size: 2, learning_rate: 1.0e-3, precision: "no", log_every: 1, validate_every: 2,
+optim: {steps: 3, batch_size: 2, learning_rate: 1.0e-3, precision: float32, log_every: 1, validate_every: 2,
         tensorboard: false}
 """
 

@@ -115,7 +115,7 @@ def make_pairs(
 def affinity_recipe(steps: int, seed: int) -> AffinityRecipe:
     """How an AffinityNet is trained on a run's own confident labels."""
     optim = OptimConfig(
-        steps=steps, batch_size=8, learning_rate=2e-3, ema_decay=0.98, precision="no", validate_every=0,
+        steps=steps, batch_size=8, learning_rate=2e-3, ema_decay=0.98, precision="float32", validate_every=0,
         warmup_steps=20, tensorboard=False,
     )  # fmt: skip
     return AffinityRecipe(seed=seed, optim=optim)
@@ -251,7 +251,7 @@ class _Stages:
 
     def _segmenter(self, number: int, images: Tensor, labels: Tensor) -> torch.nn.Module:
         optim = OptimConfig(
-            steps=self.config.filter_steps, batch_size=16, learning_rate=2e-3, ema_decay=0.98, precision="no",
+            steps=self.config.filter_steps, batch_size=16, learning_rate=2e-3, ema_decay=0.98, precision="float32",
             validate_every=0, warmup_steps=20, tensorboard=False,
         )  # fmt: skip
         data = DataConfig(datasets=[], image_size=128)

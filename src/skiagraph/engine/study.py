@@ -220,7 +220,7 @@ def segmenter_recipe(
     weights = {"made": share / (1 - share) / ratio} if share else {}
     optim = OptimConfig(
         steps=config.steps, batch_size=BATCH, learning_rate=LEARNING_RATE, weight_decay=0.01, ema_decay=0.99,
-        precision="no", validate_every=0, warmup_steps=50, tensorboard=False,
+        precision="float32", validate_every=0, warmup_steps=50, tensorboard=False,
     )  # fmt: skip
     return SegmenterRecipe(
         task="segmenter", seed=seed, data=DataConfig(datasets=[config.data], image_size=config.size, fit="pad"),

@@ -23,11 +23,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor, nn
 
-from skiagraph.devices import AUTO, usable_device
+from skiagraph.devices import AUTO, fast_bfloat16, usable_device
 from skiagraph.errors import RecipeError
 from skiagraph.files import atomic_path, make_folder
 from skiagraph.models.registry import write_checksums
 from skiagraph.progress import Listener, progress, silent
+from skiagraph.training.muon import Muon
 from skiagraph.training.recipe import OptimConfig, Recipe
 
 SEED_STRIDE = 1_000_003
@@ -79,7 +80,7 @@ def train(recipe: Recipe, task: Task, output: str | Path, *, device: str = AUTO,
     AcceleratorState._reset_state()  # accelerate keeps the first run's precision for the whole process otherwise
     accelerator = Accelerator(
         cpu=usable_device(device).type == "cpu",
-        mixed_precision=optim.precision,
+        mixed_precision=_precision(optim, usable_device(device)),
         gradient_accumulation_steps=optim.gradient_accumulation,
         log_with="tensorboard" if optim.tensorboard else None,
         project_dir=output,
@@ -128,15 +129,16 @@ def train(recipe: Recipe, task: Task, output: str | Path, *, device: str = AUTO,
     return output / "model"
 
 
+def _precision(optim: OptimConfig, device: torch.device) -> str:
+    """Accelerate's name of the networks' precision; weights and their averages are always float32."""
+    wanted = optim.precision == "bfloat16" or (optim.precision == "auto" and fast_bfloat16(device))
+    return "bf16" if wanted else "no"
+
+
 def make_optimizers(model: nn.Module, optim: OptimConfig) -> dict[str, torch.optim.Optimizer]:
     """AdamW over the trainable parameters ("optimizer"), or over those that Muon ("muon") does not take.
 
-    Muon's update has the root mean square of AdamW's (Liu et al. 2025, arXiv 2502.16982, section 2.2), so that one
-    learning rate serves both.
-
-    Raises:
-        RecipeError: Muon is asked for and torch is older than 2.9.
-    """
+    One learning rate serves both."""
     trainable = [p for p in model.parameters() if p.requires_grad]
     matrices: list[nn.Parameter] = []
     if optim.optimizer == "muon":
@@ -146,9 +148,7 @@ def make_optimizers(model: nn.Module, optim: OptimConfig) -> dict[str, torch.opt
     common: dict[str, Any] = {"lr": optim.learning_rate, "weight_decay": optim.weight_decay}
     optimizers: dict[str, torch.optim.Optimizer] = {"optimizer": torch.optim.AdamW(rest, betas=optim.betas, **common)}
     if matrices:
-        if not hasattr(torch.optim, "Muon"):
-            raise RecipeError(f"optim.optimizer: muon needs torch 2.9 or newer, this is {torch.__version__}; use adamw")
-        optimizers["muon"] = torch.optim.Muon(matrices, adjust_lr_fn="match_rms_adamw", **common)
+        optimizers["muon"] = Muon(matrices, **common)
     return optimizers
 
 
@@ -295,7 +295,7 @@ def _finite(parts: dict[str, Tensor], step: int) -> dict[str, float]:
     """The values, checked before they are logged and before weights that made them are saved."""
     values = {name: float(value) for name, value in parts.items()}
     if not math.isfinite(values["loss"]):
-        raise RecipeError(f"loss is {values['loss']} by step {step}; lower optim.learning_rate or use precision: no")
+        raise RecipeError(f"loss is {values['loss']} by step {step}; lower optim.learning_rate, or use float32")
     return values
 
 

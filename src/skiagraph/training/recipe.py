@@ -31,7 +31,8 @@ class DataConfig(_Strict):
 class OptimConfig(_Strict):
     """Optimiser, averaging, precision and how often to log, validate and save.
 
-    "muon" takes Muon (Jordan et al. 2024; torch 2.9 has it) for the weights of linear layers, AdamW for the rest.
+    "muon" takes Muon (Jordan et al. 2024) for the weights of linear layers, AdamW for the rest. The networks' precision
+    "auto" is bfloat16 where the machine computes in it (`devices.fast_bfloat16`), else float32.
     The schedule "linear" keeps the rate until `decay_steps` before the end and then lowers it to zero: a run without a
     known end goes on at a constant rate, and a copy of its checkpoint, given an end, becomes the finished model.
     """
@@ -49,7 +50,7 @@ class OptimConfig(_Strict):
     decay_steps: int = Field(0, ge=0, description='last steps, over which the schedule "linear" lowers the rate')
     max_grad_norm: float = Field(1.0, gt=0)
     ema_decay: float = Field(0.999, ge=0, lt=1)
-    precision: Literal["no", "bf16"] = "bf16"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     log_every: int = Field(50, ge=1)
     validate_every: int = Field(500, ge=0)
     checkpoint_minutes: float = Field(5.0, ge=0)
@@ -166,7 +167,7 @@ class LatentSegmenterRecipe(_MaskedRecipe):
     """One-step latent-diffusion segmentation (SynDiff, arXiv 2507.15361).
 
     The loss is `noise_weight` |eps - eps^| + `latent_weight` |z0 - z~0|; the paper has 1 and 1, and epsilon, uniform
-    timesteps (`one_step_share` 0) and a step at 50. Epsilon wants `precision: "no"`. `mask_weight` is of Dice and
+    timesteps (`one_step_share` 0) and a step at 50. Epsilon wants `precision: float32`. `mask_weight` is of Dice and
     cross-entropy of the decoded masks, which the paper has not: absolute errors alone are least, for long, where small
     objects are left out.
     """
