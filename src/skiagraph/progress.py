@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Protocol
 
@@ -12,6 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 SECONDS_BETWEEN_LINES = 30
+
+
+_hushed: ContextVar[bool] = ContextVar("hushed", default=False)
 
 
 class Update(Protocol):
@@ -39,6 +43,7 @@ def progress(title: str, total: int, *, done: int = 0, quiet: bool = False) -> I
     Yields:
         A function to be called with the number done.
     """
+    quiet = quiet or _hushed.get()
     console = Console(stderr=True, quiet=quiet)
     started = last_line = time.monotonic()
     columns = (
@@ -63,3 +68,13 @@ def progress(title: str, total: int, *, done: int = 0, quiet: bool = False) -> I
 
 silent: Listener = partial(progress, quiet=True)
 """Shows nothing."""
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Show no progress until the block ends, whoever reports it."""
+    token = _hushed.set(True)
+    try:
+        yield
+    finally:
+        _hushed.reset(token)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -33,7 +33,7 @@ def run(
     dtype: Annotated[Dtype, typer.Option(help="Networks' precision.")] = Dtype.float32,
     device: Device = "auto",
     overwrite: Overwrite = False,
-) -> None:
+) -> dict[str, Any]:
     """Paint inside the masks of DATASET's training images: a data set of images with the same masks in OUTPUT.
 
     Example: skiagraph augment out/pairs --prompts examples/inpaint-cxr.csv -o out/augmented
@@ -55,3 +55,4 @@ def run(
         f"{kept} of {manifest['wanted']} images wanted, from {len(rows)} painted, in {output}; "
         "manifest.json says why the others were dropped"
     )
+    return manifest

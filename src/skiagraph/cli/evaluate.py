@@ -37,7 +37,7 @@ def run(
         tuple[Path, Path] | None, typer.Option(help="Instead: two folders of earlier evaluations, side by side.")
     ] = None,
     overwrite: Overwrite = False,
-) -> None:
+) -> dict[str, Any]:
     """Measure synthetic pictures: fidelity, agreement with reports, masks, subgroups, and copies of patients.
 
     Writes OUTPUT/report.html, which holds everything, and results.json.
@@ -49,14 +49,17 @@ def run(
     from skiagraph.errors import EvaluationError
 
     if compare is not None:
-        _print_comparison(compared(*compare), *compare)
-        return
+        rows = compared(*compare)
+        _print_comparison(rows, *compare)
+        return {"results": rows}
     if not (real and synthetic and output):
         raise EvaluationError("give --real, --synthetic and --output, or --compare with two folders")
     config = EvaluateConfig(real, synthetic, train, tuple(extractor or EXTRACTORS), judge, segmenter, seed)
-    for section in evaluate(config, output, overwrite=overwrite)["sections"]:
+    manifest = evaluate(config, output, overwrite=overwrite)
+    for section in manifest["sections"]:
         _print_section(section)
     typer.echo(f"the whole report: {output / PAGE}")
+    return manifest
 
 
 def _print_section(section: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -33,7 +33,7 @@ def run(
     device: Device = "auto",
     overwrite: Overwrite = False,
     extend: Annotated[bool, typer.Option("--extend", help="Go on from a run that had other reports.")] = False,
-) -> None:
+) -> dict[str, Any]:
     """Generate chest X-rays from reports: PNGs, a contact sheet and a manifest in OUTPUT.
 
     Example: skiagraph generate --report "Large right pleural effusion. PA view of an adult." -n 4 -o out
@@ -55,3 +55,4 @@ def run(
     for text, parts in dropped.items():
         typer.echo(f"warning: of {text[:60]!r} this was not drawn: {'; '.join(parts)}", err=True)
     typer.echo(f"{len(manifest['images'])} synthetic X-rays in {output}, all at a glance in {output / SHEET_NAME}")
+    return manifest

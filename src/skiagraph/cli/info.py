@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,7 +13,7 @@ def run(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", file_okay=False, help="Folder for info.json as well.")
     ] = None,
-) -> None:
+) -> dict[str, Any]:
     """Parameters, multiply-adds and FLOPs of every component, for one image; without MODEL, of the shipped one.
 
     Example: skiagraph info lung-segmenter
@@ -40,3 +40,4 @@ def run(
     Console().print(table)
     if output is not None:
         write_json(output / "info.json", info)
+    return info

@@ -5,23 +5,13 @@ Verbs import what they need when they run, so that help, completion and typos an
 
 from __future__ import annotations
 
-import errno
-import functools
-import sys
-from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from skiagraph import __version__
 from skiagraph.cli import augment, edit, evaluate, generate, info, pairs, prompts, segment, study, train
-from skiagraph.errors import SkiagraphError
-
-UNWRITABLE = (
-    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR,
-    errno.EISDIR,
-)  # fmt: skip
-"""What the system says of a disk that is full or a place one may not write to."""
+from skiagraph.cli.verb import verb
 
 app = typer.Typer(name="skiagraph", no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -41,41 +31,18 @@ def options(
     """Chest X-rays nobody has: generate, train, measure. Synthetic images, not for clinical use."""
 
 
-def _reported(verb: Callable[..., None]) -> Callable[..., None]:
-    """The verb with errors a user can act on as one line on standard error."""
-
-    @functools.wraps(verb)
-    def run(*args: Any, **kwargs: Any) -> None:
-        try:
-            verb(*args, **kwargs)
-        except SkiagraphError as error:
-            _end(str(error), 2)
-        except OSError as error:
-            if error.errno not in UNWRITABLE:
-                raise
-            where = f" at {error.filename}" if error.filename else ""
-            _end(f"cannot write{where}: {error.strerror}; what was finished is kept, the same command continues", 2)
-
-    return run
-
-
-app.command("generate")(_reported(generate.run))
-app.command("edit")(_reported(edit.run))
-app.command("pairs")(_reported(pairs.run))
-app.command("prompts")(_reported(prompts.run))
-app.command("segment")(_reported(segment.run))
-app.command("augment")(_reported(augment.run))
-app.command("evaluate")(_reported(evaluate.run))
-app.command("study")(_reported(study.run))
-app.command("train")(_reported(train.run))
-app.command("info")(_reported(info.run))
+app.command("generate")(verb(generate.run))
+app.command("edit")(verb(edit.run))
+app.command("pairs")(verb(pairs.run))
+app.command("prompts")(verb(prompts.run))
+app.command("segment")(verb(segment.run))
+app.command("augment")(verb(augment.run))
+app.command("evaluate")(verb(evaluate.run))
+app.command("study")(verb(study.run))
+app.command("train")(verb(train.run))
+app.command("info")(verb(info.run))
 
 
 def main() -> None:
     """Run the verb that the program's arguments name; `skiagraph.__main__` is the entry point."""
     app()
-
-
-def _end(line: str, code: int) -> None:
-    print(f"skiagraph: {' '.join(line.split())}", file=sys.stderr)
-    sys.exit(code)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -33,7 +33,7 @@ def run(
     dtype: Annotated[Dtype, typer.Option(help="Networks' precision.")] = Dtype.float32,
     device: Device = "auto",
     overwrite: Overwrite = False,
-) -> None:
+) -> dict[str, Any]:
     """Make chest X-rays together with their masks, from what the words of the prompt attend to.
 
     Example: skiagraph pairs --prompts examples/prompts.csv -n 8 -o out/pairs
@@ -46,6 +46,8 @@ def run(
         steps=steps, guidance=guidance, keep=keep, own_networks=own_networks, dtype=dtype.value,
         batch_size=batch_size, device=device,
     )  # fmt: skip
-    rows = make_pairs(config, output, overwrite=overwrite)["pairs"]
+    manifest = make_pairs(config, output, overwrite=overwrite)
+    rows = manifest["pairs"]
     kept = sum(row["dropped"] is None for row in rows)
     typer.echo(f"{kept} of {len(rows)} pairs kept in {output}; manifest.json says why the others were dropped")
+    return manifest

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,7 +22,7 @@ def run(
         Path | None, typer.Option(help="Reports of your real cases, which the chosen ones are to complete.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT where it is there.")] = False,
-) -> None:
+) -> dict[str, Any]:
     """Choose reports so that your cases and the generated ones together have the mix of findings that is wanted.
 
     OUTPUT is for `skiagraph generate --reports` and `skiagraph pairs --prompts`.
@@ -30,6 +30,7 @@ def run(
     Example: skiagraph prompts openi.csv --have mine.csv -n 500 -o prompts.csv
     """
     import csv
+    from dataclasses import asdict
 
     from rich.console import Console
     from rich.table import Table
@@ -55,3 +56,4 @@ def run(
         had = f"{before[name]:.1%}" if name in before else "-"
         table.add_row(name, f"{found.target[name]:.1%}", had, f"{found.after[name]:.1%}")
     Console().print(table)
+    return asdict(found)

@@ -32,7 +32,7 @@ def run(
     only_plan: Annotated[bool, typer.Option("--plan", help="Say what would be trained and how long it takes.")] = False,
     device: Device = "auto",
     overwrite: Overwrite = False,
-) -> None:
+) -> dict[str, Any]:
     """Train segmenters on real, synthetic and mixed cases, with controls, and say in sentences whether it helped.
 
     Patients are split as metadata.csv says. Writes OUTPUT/report.html and results.json; the same command goes on.
@@ -48,13 +48,16 @@ def run(
         shares=_numbers(share, float, "--share"), seeds=seeds, steps=steps, size=size, device=device,
     )  # fmt: skip
     if only_plan:
-        _print_plan(plan(config))
-        return
+        planned = plan(config)
+        _print_plan(planned)
+        return planned
     if output is None:
         raise DataError("give --output, a folder for the report, or --plan")
-    for answer in study(config, output, overwrite=overwrite)["answers"]:
+    manifest = study(config, output, overwrite=overwrite)
+    for answer in manifest["answers"]:
         typer.echo(answer["sentence"])
     typer.echo(f"the whole report: {output / 'report.html'}")
+    return manifest
 
 
 def _print_plan(found: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,7 +20,7 @@ def run(
     ] = None,
     overwrite: Overwrite = False,
     device: Device = "auto",
-) -> None:
+) -> dict[str, Any]:
     """Train what RECIPE describes into OUTPUT; run the same command again to continue after any stop.
 
     Example: skiagraph train recipes/segmenter-on-pairs.yaml optim.steps=500 -o runs/segmenter
@@ -30,3 +30,4 @@ def run(
 
     model = train_recipe(load_recipe(recipe, changes or ()), output, overwrite=overwrite, device=device)
     typer.echo(f"trained model in {model}")
+    return {"model": str(model)}

@@ -1,0 +1,120 @@
+"""What all verbs share: options of a run's report, options from a file, one line per error, and exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from skiagraph.errors import RecipeError, SkiagraphError
+
+UNWRITABLE = (
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR,
+    errno.EISDIR,
+)  # fmt: skip
+"""What the system says of a disk that is full or a place one may not write to."""
+
+
+def verb(run: Callable[..., dict[str, Any]]) -> Callable[..., None]:
+    """A verb as the command line calls it, from the function that does its work and returns what it found.
+
+    The result's `failed` inputs make the exit code 1; errors a user can act on are one line on standard error and exit
+    code 2.
+    """
+
+    @functools.wraps(run)
+    def called(*, as_json: bool, quiet: bool, config: Path | None, **options: Any) -> None:
+        try:
+            with _hushed() if as_json or quiet else contextlib.nullcontext():
+                result = run(**options)
+        except SkiagraphError as error:
+            _end(str(error), 2)
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
+            where = f" at {error.filename}" if error.filename else ""
+            _end(f"cannot write{where}: {error.strerror}; what was finished is kept, the same command continues", 2)
+        if as_json:
+            typer.echo(json.dumps(result, indent=1, default=str))
+        if result.get("failed"):
+            raise typer.Exit(1)
+
+    return _with_signature(called, run)
+
+
+def _with_options(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON, and nothing else.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and errors alone.")] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            is_eager=True,
+            dir_okay=False,
+            callback=lambda ctx, path: _read(ctx, path),
+            help="YAML file of this verb's options; those of the command line go first.",
+        ),
+    ] = None,
+) -> None:
+    """The options that every verb has."""  # fmt: skip
+
+
+def _with_signature(called: Callable[..., None], run: Callable[..., Any]) -> Callable[..., None]:
+    """`called` with the parameters of `run` and the common ones, which Typer reads from the signature."""
+    parameters, hints = [], {}
+    for function in (run, _with_options):
+        hints |= get_type_hints(function, include_extras=True)
+        parameters += inspect.signature(function).parameters.values()
+    hints["return"] = None
+    parameters = [p.replace(annotation=hints[p.name], kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+    called.__signature__ = inspect.Signature(parameters)
+    called.__annotations__ = hints
+    return called
+
+
+def _read(context: typer.Context, path: Path | None) -> Path | None:
+    """Make a file's values the defaults of the verb's options."""
+    if path is None:
+        return None
+    import yaml
+
+    names = {}
+    for parameter in context.command.params:
+        names |= {option.lstrip("-").replace("-", "_"): parameter.name for option in parameter.opts}
+    try:
+        given = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(given, dict):
+            raise RecipeError(f"{path} holds no options; write lines such as 'steps: 20'")
+        unknown = [name for name in given if str(name).replace("-", "_") not in names]
+        if unknown:
+            raise RecipeError(f"{path}: {context.info_name} has no option {unknown[0]!r}; see --help")
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        _end(f"{path} cannot be read as YAML: {error}", 2)
+    except RecipeError as error:
+        _end(str(error), 2)
+    context.default_map = {names[str(name).replace("-", "_")]: value for name, value in given.items()}
+    return path
+
+
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """No progress, and nothing on standard output."""
+    from skiagraph.progress import quietly
+
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), quietly():
+        yield
+
+
+def _end(line: str, code: int) -> None:
+    print(f"skiagraph: {' '.join(line.split())}", file=sys.stderr)
+    sys.exit(code)
