@@ -2,14 +2,18 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 import phantoms
 import skiagraph.engine.study as job
-from skiagraph.engine.study import Arm, Sets, StudyConfig, arms, plan, study
+from skiagraph.engine import study_tasks
+from skiagraph.engine.study import Arm, Sets, StudyConfig, arms, made_weight, plan, study
 from skiagraph.errors import DataError
 from skiagraph.progress import silent
 
@@ -94,8 +98,6 @@ def test_a_study_that_was_cut_off_trains_the_rest_and_says_the_same(whole, given
 
 
 def test_more_seeds_go_on_from_fewer(whole, given, tmp_path, monkeypatch):
-    import shutil
-
     shutil.copytree(whole[0], tmp_path / "o")
     again, fit = [], job._cell
     monkeypatch.setattr(job, "_cell", lambda *args: again.append(args[4]) or fit(*args))
@@ -124,18 +126,17 @@ def test_a_plan_trains_nothing(given, tmp_path, monkeypatch):
     assert found["minutes"] > 0
 
 
-def test_a_batch_has_the_share_that_was_asked_for(given):
-    recipe = job.segmenter_recipe(given, 1, 0, share=0.25, ratio=4.0)
-    weight = recipe.sampling["made"]
+def test_a_batch_has_the_share_that_was_asked_for():
+    weight = made_weight(0.25, 4.0)["made"]
     assert 4 * weight / (1 + 4 * weight) == pytest.approx(0.25)
-    assert not job.segmenter_recipe(given, 1, 0, ratio=4.0).sampling
+    assert not made_weight(0.0, 4.0)
 
 
 def test_patients_come_once_before_any_comes_twice(given):
     sets = Sets(given)
     assert len(sets.train[0]) == 6
     assert np.array_equal(sets.drawn(4)[0][:2].numpy(), sets.drawn(2)[0].numpy())
-    held = {name: set(patients) for name, patients in sets.patients.items()}
+    held = {name: set(cases.patients) for name, cases in sets.held_out.items()}
     train = {record.patient for record in sets.records["train"]}
     assert not train & (held["validation"] | held["test"])
 
@@ -145,6 +146,10 @@ def test_what_a_study_cannot_do_is_said_before_it_begins(data, given, tmp_path):
         study(replace(given, real=(50,)), tmp_path / "o", listen=silent)
     with pytest.raises(DataError, match="no case with a mask in val, test"):
         study(replace(given, data=str(data / "good")), tmp_path / "o", listen=silent)
+    with pytest.raises(DataError, match="no task 'draw'; a study trains to segment or classify"):
+        study(replace(given, task="draw"), tmp_path / "o", listen=silent)
+    with pytest.raises(DataError, match="--classes lung: choose among"):
+        study(replace(given, task="classify", classes=("lung",)), tmp_path / "o", listen=silent)
     assert not (tmp_path / "o").exists()
 
 
@@ -155,11 +160,11 @@ def test_pairs_are_made_of_the_training_patients_reports_where_none_are_given(da
         asked["prompts"] = config.prompts
         written(folder)
 
-    monkeypatch.setattr(job, "make_pairs", made)
+    monkeypatch.setattr(study_tasks, "make_pairs", made)
     config = replace(given, synthetic={}, real=(2,), shares=(0.0,))
     manifest = study(config, tmp_path / "o", listen=silent)
     assert len(asked["prompts"]) == 6
-    assert "real 2 + pairs" in manifest["seconds"]
+    assert "real 2 + made" in manifest["seconds"]
 
 
 def test_names_of_arms():
@@ -167,3 +172,61 @@ def test_names_of_arms():
     assert Arm(10, "pairs", 0.25).name == "real 10 + pairs, 0.25 of a batch"
     assert Arm(10, control="self-labelled").name == "real 10 + self-labelled"
     assert Arm(0, "pairs").name == "pairs alone"
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    """Thoraces of which every second is white below, which is called an effusion."""
+    folder = tmp_path_factory.mktemp("labelled")
+    phantoms.dataset(folder, "mine", train=16, val=16)
+    with open(folder / "mine/metadata.csv", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    for number, row in enumerate(rows):
+        row |= {"mask": "", "labels": "effusion" if number % 2 else "normal"}
+        if number >= 24:
+            row |= {"split": "test", "patient": f"t{number}"}
+        if number % 2:
+            path = folder / "mine" / row["file"]
+            pixels = np.array(Image.open(path))
+            pixels[len(pixels) // 2 :] = 255
+            Image.fromarray(pixels).save(path)
+    with open(folder / "mine/metadata.csv", "w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, list(dict.fromkeys(key for row in rows for key in row)))
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder
+
+
+def test_classifiers_are_studied_by_auroc(labelled, tmp_path, monkeypatch):
+    made = {}
+
+    def generate(config, folder, **_):
+        made["reports"], made["count"] = config.reports, config.count
+        shutil.copytree(labelled / "mine", folder)
+
+    monkeypatch.setattr(study_tasks, "generate", generate)
+    config = StudyConfig(str(labelled / "mine"), task="classify", real=(16,), shares=(0.5,), seeds=2, steps=25, size=32,
+                         make=40)  # fmt: skip
+    manifest = study(config, tmp_path / "o", listen=silent)
+    assert len(made["reports"]) == 16
+    assert made["count"] == 3
+    assert any("effusion" in text for text in made["reports"])
+    assert len(manifest["answers"]) == 4
+    assert all("of AUROC" in a["sentence"] or "cannot be told" in a["sentence"] for a in manifest["answers"])
+    stored = json.loads((tmp_path / "o/results.json").read_text())
+    assert stored["metric"] == "AUROC"
+    assert {row["name"] for row in stored["means"]["test"]} == set(manifest["seconds"])
+    assert stored["means"]["test"][0]["value"] > 0.8, "a white half is easily learned"
+
+
+def test_what_no_held_out_case_has_cannot_be_judged(labelled, tmp_path, monkeypatch):
+    monkeypatch.setattr(job, "train", None)
+    config = StudyConfig(
+        str(labelled / "mine"), task="classify", classes=("hernia",), real=(4,), shares=(0.5,), seeds=1, steps=2,
+        size=32, synthetic={"more": str(labelled / "mine")},
+    )  # fmt: skip
+    with pytest.raises(DataError, match="validation: no finding is known to be there"):
+        study(config, tmp_path / "o", listen=silent)
+    empty = study_tasks.Cases((None, torch.zeros(3, 1, 8, 8)), np.array(["a", "b", "c"]))
+    with pytest.raises(DataError, match="elsewhere: no mask has a pixel of lung"):
+        study_tasks.Segmenting(replace(config, classes=()), 1).check("elsewhere", empty)

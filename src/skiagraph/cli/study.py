@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,30 +11,45 @@ import typer
 from skiagraph.cli.options import Device, Overwrite
 
 
+class Task(StrEnum):
+    """What a study trains."""
+
+    segment = "segment"
+    classify = "classify"
+
+
 def run(
-    data: Annotated[str, typer.Argument(help="Your cases: a folder with metadata.csv and masks, or a known data set.")],
+    data: Annotated[
+        str, typer.Argument(help="Your cases: a folder with metadata.csv and masks or labels, or a known data set.")
+    ],
     output: Annotated[Path | None, typer.Option("-o", "--output", file_okay=False, help="Folder to write to.")] = None,
+    task: Annotated[
+        Task, typer.Option(help="What is trained: segmenters of masks, or classifiers of findings.")
+    ] = Task.segment,
     real: Annotated[str, typer.Option(help="Numbers of real training cases, with commas.")] = "10,50,200",
     synthetic: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=FOLDER of synthetic cases; may be repeated. Without any, pairs are made."),
+        typer.Option(help="NAME=FOLDER of synthetic cases; may be repeated. Without any, they are made."),
     ] = None,
     test: Annotated[
         list[str] | None, typer.Option(help="NAME=FOLDER of another hospital's cases; may be repeated.")
     ] = None,
-    classes: Annotated[list[str] | None, typer.Option(help="Of the masks; may be repeated. [default: lung]")] = None,
-    pairs: Annotated[int, typer.Option(min=12, help="Images to make, of which a third is kept.")] = 300,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option(help="Of the masks, or findings; may be repeated. [default: lung, or all findings]"),
+    ] = None,
+    make: Annotated[int, typer.Option(min=12, help="Images to make; of pairs, a third is kept.")] = 300,
     share: Annotated[
         str, typer.Option(help="Shares of a batch that are synthetic, tried on validation; 0 puts all together.")
     ] = "0,0.25,0.5",
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each kind.")] = 3,
     steps: Annotated[int, typer.Option(min=10, help="Of each training.")] = 500,
-    size: Annotated[int, typer.Option(min=32, help="Side in pixels that segmenters look at.")] = 128,
+    size: Annotated[int, typer.Option(min=32, help="Side in pixels that networks look at.")] = 128,
     only_plan: Annotated[bool, typer.Option("--plan", help="Say what would be trained and how long it takes.")] = False,
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> dict[str, Any]:
-    """Train segmenters on real, synthetic and mixed cases, with controls, and say in sentences whether it helped.
+    """Train networks on real, synthetic and mixed cases, with controls, and say in sentences whether it helped.
 
     Patients are split as metadata.csv says. Writes OUTPUT/report.html and results.json; the same command goes on.
 
@@ -43,8 +59,8 @@ def run(
     from skiagraph.errors import DataError
 
     config = StudyConfig(
-        data=data, classes=tuple(classes or ("lung",)), real=_numbers(real, int, "--real"),
-        synthetic=_named(synthetic, "--synthetic"), tests=_named(test, "--test"), pairs=pairs,
+        data=data, task=task.value, classes=tuple(classes or ()), real=_numbers(real, int, "--real"),
+        synthetic=_named(synthetic, "--synthetic"), tests=_named(test, "--test"), make=make,
         shares=_numbers(share, float, "--share"), seeds=seeds, steps=steps, size=size, device=device,
     )  # fmt: skip
     if only_plan:

@@ -10,20 +10,18 @@ from typing import Any, Protocol
 import numpy as np
 
 from skiagraph.engine.evaluation_page import Section, write_page
+from skiagraph.engine.study_tasks import Cases, StudyTask
 from skiagraph.evaluation.result import MetricResult
-from skiagraph.evaluation.statistics import grouped_mean, holm, paired_difference
+from skiagraph.evaluation.statistics import Statistic, grouped_statistic, holm
 from skiagraph.files import write_json
 
 LEVEL = 0.05
 """P-value, corrected for the number of comparisons (Holm), below which a difference counts."""
 
-MARGIN = 0.005
-"""Dice by which nobody minds: an interval within it says that nothing is gained."""
-
 HELPS, HARMS, NOTHING, UNKNOWN = "helps", "harms", "does not help", "not enough cases to tell"
 
 Scores = Mapping[str, Mapping[str, np.ndarray]]
-"""Dice (seeds, n) by arm and by held-out set."""
+"""What models said of cases, (seeds, n, ...), by arm and by held-out set."""
 
 
 class ArmLike(Protocol):
@@ -36,6 +34,31 @@ class ArmLike(Protocol):
 
     @property
     def name(self) -> str: ...
+
+
+class Judged:
+    """A study's scores, as statistics of weighted cases."""
+
+    def __init__(self, task: StudyTask, held_out: Mapping[str, Cases], scores: Scores) -> None:
+        self.task, self.held_out, self.scores = task, held_out, scores
+
+    def statistic(self, arm: str, test: str) -> Statistic:
+        """Of an arm on a held-out set."""
+        return self.task.statistic(self.scores[arm][test], self.held_out[test])
+
+    def value(self, arm: str, test: str) -> float:
+        """Mean over seeds, of all cases."""
+        return float(self.statistic(arm, test)(np.ones(len(self.held_out[test].patients))).mean())
+
+    def result(self, arm: str, test: str) -> MetricResult:
+        """Value and interval, named after the arm."""
+        return grouped_statistic(arm, self.statistic(arm, test), self.held_out[test].patients, "higher")
+
+    def difference(self, arm: str, other: str, test: str) -> MetricResult:
+        """Of two arms, on the same cases and seeds."""
+        a, b = self.statistic(arm, test), self.statistic(other, test)
+        name = f"{self.task.metric}, difference"
+        return grouped_statistic(name, lambda w: a(w) - b(w), self.held_out[test].patients, "higher")
 
 
 @dataclass(frozen=True)
@@ -55,58 +78,56 @@ class Answer:
         return {**vars(self), "difference": self.difference.to_dict()}
 
 
-def answers(
-    arms: Sequence[ArmLike], scores: Scores, patients: Mapping[str, np.ndarray], validation: str
-) -> list[Answer]:
+def answers(arms: Sequence[ArmLike], judged: Judged, validation: str) -> list[Answer]:
     """Every synthetic set's best share beside real cases alone and beside the controls, on every set but validation.
 
     Args:
         arms: all that were trained.
-        scores: of each.
-        patients: the patient of each case, by held-out set.
+        judged: the scores of each.
         validation: the held-out set by which shares are chosen, and on which nothing is answered.
     """
-    tests = [name for name in patients if name != validation]
-    asked = [(arm, other, test) for arm, other in _questions(arms, scores, validation) for test in tests]
-    found = [
-        paired_difference("Dice", scores[arm.name][test], scores[other.name][test], patients[test], "higher")
-        for arm, other, test in asked
-    ]
+    tests = [name for name in judged.held_out if name != validation]
+    asked = [(arm, other, test) for arm, other in _questions(arms, judged, validation) for test in tests]
+    found = [judged.difference(arm.name, other.name, test) for arm, other, test in asked]
     corrected = holm(np.array([difference.details["p"] for difference in found]))
     return [
-        _answer(arm, other, test, difference, float(p), scores)
+        _answer(arm, other, test, difference, float(p), judged)
         for (arm, other, test), difference, p in zip(asked, found, corrected, strict=True)
     ]
 
 
-def _questions(arms: Sequence[ArmLike], scores: Scores, validation: str) -> Iterator[tuple[ArmLike, ArmLike]]:
+def _questions(arms: Sequence[ArmLike], judged: Judged, validation: str) -> Iterator[tuple[ArmLike, ArmLike]]:
     counts = sorted({arm.real for arm in arms if arm.real})
     for count in counts:
         same = [arm for arm in arms if arm.real == count]
         others = [arm for arm in same if not arm.made]
         for made in dict.fromkeys(arm.made for arm in same if arm.made):
             mixed = [arm for arm in same if arm.made == made]
-            best = max(mixed, key=lambda arm: float(scores[arm.name][validation].mean()))
+            best = max(mixed, key=lambda arm: judged.value(arm.name, validation))
             yield from ((best, other) for other in others)
     most = next(arm for arm in arms if arm.real == counts[-1] and not (arm.made or arm.control))
     yield from ((arm, most) for arm in arms if not arm.real)
 
 
-def verdict(difference: MetricResult, p: float) -> str:
-    """In a word what a paired difference says, whose corrected p-value is `p`."""
+def verdict(difference: MetricResult, p: float, margin: float) -> str:
+    """In a word what a paired difference says, whose corrected p-value is `p`; within `margin` nothing is gained."""
     if p < LEVEL and difference.low > 0:
         return HELPS
     if p < LEVEL and difference.high < 0:
         return HARMS
-    return NOTHING if difference.low > -MARGIN and difference.high < MARGIN else UNKNOWN
+    return NOTHING if difference.low > -margin and difference.high < margin else UNKNOWN
 
 
-def _answer(arm: ArmLike, other: ArmLike, test: str, difference: MetricResult, p: float, scores: Scores) -> Answer:
-    word = verdict(difference, p)
-    was, now = (scores[a.name][test].mean() for a in (other, arm))
+def _answer(
+    arm: ArmLike, other: ArmLike, test: str, difference: MetricResult, p: float, judged: Judged
+) -> Answer:  # fmt: skip
+    metric, margin = judged.task.metric, judged.task.margin
+    word = verdict(difference, p, margin)
+    was, now = (judged.value(a.name, test) for a in (other, arm))
     said = {
-        HELPS: f"helps by {difference.value:.3f} of Dice", HARMS: f"harms by {-difference.value:.3f} of Dice",
-        NOTHING: f"does not help: less than {MARGIN} of Dice either way", UNKNOWN: "cannot be told from so few cases",
+        HELPS: f"helps by {difference.value:.3f} of {metric}", HARMS: f"harms by {-difference.value:.3f} of {metric}",
+        NOTHING: f"does not help: less than {margin} of {metric} either way",
+        UNKNOWN: "cannot be told from so few cases",
     }[word]  # fmt: skip
     sentence = (
         f"On {test}, {arm.name} beside {other.name} {said} ({difference.low:+.3f} to {difference.high:+.3f}; "
@@ -116,18 +137,16 @@ def _answer(arm: ArmLike, other: ArmLike, test: str, difference: MetricResult, p
 
 
 def write_study(
-    output: Path, data: str, found: Sequence[Answer], scores: Scores, patients: Mapping[str, np.ndarray],
-    seconds: Mapping[str, float],
+    output: Path, data: str, found: Sequence[Answer], judged: Judged, seconds: Mapping[str, float]
 ) -> None:  # fmt: skip
     """Write `results.json` and `report.html` of a study."""
-    means = {
-        test: [grouped_mean(arm, of_arm[test], patients[test], "higher") for arm, of_arm in scores.items()]
-        for test in patients
-    }
+    metric = judged.task.metric
+    means = {test: [judged.result(arm, test) for arm in judged.scores] for test in judged.held_out}
     rows = {test: [result.to_dict() for result in results] for test, results in means.items()}
+    said = [answer.to_dict() for answer in found]
     write_json(
         output / "results.json",
-        {"data": data, "answers": [answer.to_dict() for answer in found], "dice": rows, "seconds": dict(seconds)},
+        {"data": data, "answers": said, "metric": metric, "means": rows, "seconds": dict(seconds)},
     )
     differences = [
         MetricResult(
@@ -138,14 +157,15 @@ def write_study(
     ]  # fmt: skip
     sections = [
         Section(
-            "Differences of Dice",
+            f"Differences of {metric}",
             "Paired by case and seed, over patients and seeds together; a difference counts only if its p-value, "
             "corrected for the number of rows (Holm), is below 0.05. Shares were chosen on validation patients.",
             differences,
         ),
-        *(Section(f"Dice on {test}", "Means over cases and seeds.", results) for test, results in means.items()),
+        *(Section(f"{metric} on {test}", "Means over seeds.", results) for test, results in means.items()),
     ]
+    cases = sum(len(held.patients) for held in judged.held_out.values())
     write_page(
-        output / "report.html", {"data": data}, {"data": sum(map(len, patients.values()))}, sections, {}, {},
+        output / "report.html", {"data": data}, {"data": cases}, sections, {}, {},
         title="Does synthetic data help?", sentences=[answer.sentence for answer in found],
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -10,6 +11,9 @@ from skiagraph.errors import EvaluationError
 from skiagraph.evaluation.result import MetricResult
 
 RESAMPLES = 2000
+
+Statistic = Callable[[np.ndarray], np.ndarray]
+"""Of the cases' weights (n,), one value for each training seed, (seeds,)."""
 
 
 def grouped_mean(
@@ -35,21 +39,41 @@ def grouped_mean(
         EvaluationError: values that are not finite or do not fit the groups, or fewer than two patients.
     """
     table = np.atleast_2d(np.asarray(values, float))
+    if table.ndim != 2 or table.shape[1] != len(groups) or not np.isfinite(table).all():
+        raise EvaluationError(f"{name}: values are {np.shape(values)}; expected finite (seeds, {len(groups)} cases)")
+    return grouped_statistic(name, lambda weights: table @ weights / weights.sum(), groups, direction, seed=seed)
+
+
+def grouped_statistic(
+    name: str, statistic: Statistic, groups: np.ndarray, direction: Literal["higher", "lower"], *, seed: int = 0
+) -> MetricResult:
+    """As `grouped_mean`, of any statistic: its mean over seeds, with patients and seeds resampled.
+
+    Args:
+        name: of the metric.
+        statistic: of weighted cases; a draw for which it is NaN for all seeds is left out.
+        groups: (cases,), the patient of each case.
+        direction: which way is better.
+        seed: of the resampling.
+
+    Raises:
+        EvaluationError: fewer than two patients.
+    """
     patients, index = np.unique(groups, return_inverse=True)
-    if table.ndim != 2 or table.shape[1] != len(index) or not np.isfinite(table).all():
-        raise EvaluationError(f"{name}: values are {np.shape(values)}; expected finite (seeds, {len(index)} cases)")
     if len(patients) < 2:
         raise EvaluationError(f"{name}: one patient has no interval; give cases of at least two")
+    whole = statistic(np.ones(len(index)))
     rng = np.random.default_rng(seed)
     draws = np.empty(RESAMPLES)
     for i in range(RESAMPLES):
         weights = np.bincount(rng.integers(len(patients), size=len(patients)), minlength=len(patients))[index]
-        rows = rng.integers(len(table), size=len(table))
-        draws[i] = (table[rows].mean(axis=0) @ weights) / weights.sum()
+        rows = rng.integers(len(whole), size=len(whole))
+        draws[i] = statistic(weights.astype(float))[rows].mean()
+    draws = draws[np.isfinite(draws)]
     low, high = np.quantile(draws, [0.025, 0.975])
     beyond = min((draws <= 0).mean(), (draws >= 0).mean())
-    details = {"patients": len(patients), "seeds": len(table), "p": float(np.clip(2 * beyond, 1 / RESAMPLES, 1))}
-    return MetricResult(name, float(table.mean()), float(low), float(high), table.shape[1], direction, details=details)
+    details = {"patients": len(patients), "seeds": len(whole), "p": float(np.clip(2 * beyond, 1 / RESAMPLES, 1))}
+    return MetricResult(name, float(whole.mean()), float(low), float(high), len(index), direction, details=details)
 
 
 def paired_difference(

@@ -188,6 +188,7 @@ class ClassifierRecipe(_Recipe):
 
     task: Literal["classifier"]
     channels: list[int] = [32, 64, 128, 192]
+    augmentation: float = Field(1.0, ge=0, le=2, description="ranges of random moves and intensities, times this")
     sampling: dict[str, float] = Field({}, description="weights of datasets; 1 where absent")
 
 

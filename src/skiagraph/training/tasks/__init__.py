@@ -37,7 +37,7 @@ def make_task(recipe: Recipe, output: Path, device: torch.device | None = None) 
     if recipe.task == "classifier":
         from skiagraph.training.tasks.classifier import ClassifierTask
 
-        return ClassifierTask(recipe)
+        return ClassifierTask.from_recipe(recipe)
     if recipe.task == "inpainting":
         from skiagraph.training.tasks.inpainting import InpaintingTask
 

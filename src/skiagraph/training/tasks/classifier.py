@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -27,46 +28,67 @@ TARGETS = (*(label for label in LABELS if label != "normal"), *ATTRIBUTES)
 """What the classifier says: findings, and whether the picture is abnormal, of a child, an AP view, of a male."""
 
 
-class ClassifierTask:
-    """Binary cross-entropy over the targets a dataset knows; the others are masked out of the loss."""
+Labelled = tuple[Tensor, Tensor]
+"""Images, uint8 (n, 1, size, size), and how sure each of `TARGETS` is, float32 (n, targets) in [0, 1]; NaN: unknown."""
 
-    def __init__(self, recipe: ClassifierRecipe) -> None:
-        self.recipe = recipe
+
+class ClassifierTask:
+    """Binary cross-entropy over the targets that are known; the others are masked out of the loss.
+
+    Args:
+        recipe: what to train, and how.
+        train: training images and their targets.
+        val: those that validate.
+        sources: the data set of every training image, which the recipe's `sampling` speaks of.
+    """
+
+    def __init__(self, recipe: ClassifierRecipe, train: Labelled, val: Labelled, sources: Sequence[str]) -> None:
+        self.recipe, self.train, self.val = recipe, train, val
         self.model = FindingClassifier(TARGETS, recipe.channels, recipe.data.image_size)
-        self.train, self.train_targets = _load(recipe, "train")
-        self.val, self.val_targets = _load(recipe, "val")
-        records = records_of(recipe.data, "train")
-        self.weights = torch.tensor([recipe.sampling.get(r.dataset, 1.0) for r in records])
+        self.weights = torch.tensor([recipe.sampling.get(name, 1.0) for name in sources])
         self.device = torch.device("cpu")
+
+    @classmethod
+    def from_recipe(cls, recipe: ClassifierRecipe) -> ClassifierTask:
+        """Trains on the data sets that the recipe names."""
+        train, val = (records_of(recipe.data, split) for split in ("train", "val"))
+        return cls(recipe, _load(recipe, train), _load(recipe, val), [r.dataset for r in train])
 
     def to(self, device: torch.device) -> None:
         self.device = device
 
     def loss(self, model: nn.Module, batch_size: int, generator: Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        chosen = random_indices(len(self.train), batch_size, generator, self.weights)
+        s = self.recipe.augmentation
+        chosen = random_indices(len(self.train[0]), batch_size, generator, self.weights)
         images = warp(
-            to_model_range(self.train[chosen]),
-            random_affine(batch_size, generator, rotate=10, zoom=0.15, shift=0.06),
+            to_model_range(self.train[0][chosen]),
+            random_affine(batch_size, generator, rotate=10 * s, zoom=0.15 * s, shift=0.06 * s),
         )
-        images = random_intensity(images, generator, contrast=0.25, brightness=0.15, gamma=0.3)
-        targets = self.train_targets[chosen].to(self.device)
+        images = random_intensity(images, generator, contrast=0.25 * s, brightness=0.15 * s, gamma=0.3 * s)
+        targets = self.train[1][chosen].to(self.device)
         logits = model(images.to(self.device)).float()
         known = ~targets.isnan()
         loss = F.binary_cross_entropy_with_logits(logits, targets.nan_to_num(), weight=known.float(), reduction="sum")
         return loss / known.sum().clamp_min(1), {}
 
     def validate(self, model: nn.Module) -> dict[str, float]:
-        logits = torch.cat([model(to_model_range(c).to(self.device)).float().cpu() for c in self.val.split(64)])
+        logits, targets = logits_of(model, self.val[0], self.device), self.val[1]
         scores = {}
         for index, name in enumerate(TARGETS):
-            known = ~self.val_targets[:, index].isnan()
-            truth = self.val_targets[known, index].numpy()
+            known = ~targets[:, index].isnan()
+            truth = targets[known, index].numpy()
             if 0 < truth.sum() < len(truth):
                 scores[f"val_auroc/{name}"] = float(roc_auc_score(truth, logits[known, index].numpy()))
         return {"val_auroc": sum(scores.values()) / len(scores), **scores}
 
     def export(self, model: nn.Module, folder: Path) -> None:
         model.half().save_pretrained(folder)
+
+
+@torch.no_grad()
+def logits_of(model: nn.Module, images: Tensor, device: torch.device) -> Tensor:
+    """What a classifier says of images uint8 (n, 1, size, size): float32 (n, targets)."""
+    return torch.cat([model(to_model_range(part).to(device)).float().cpu() for part in images.split(64)])
 
 
 def targets_of(record: Record, *, complete: bool = False) -> list[float]:
@@ -85,7 +107,6 @@ def targets_of(record: Record, *, complete: bool = False) -> list[float]:
     return [*findings, abnormal, child, view, male]
 
 
-def _load(recipe: ClassifierRecipe, split: str) -> tuple[Tensor, Tensor]:
-    records = records_of(recipe.data, split)
+def _load(recipe: ClassifierRecipe, records: list[Record]) -> Labelled:
     targets = torch.tensor([targets_of(r) for r in records])
     return load_images(records, recipe.data.image_size, recipe.data.fit), targets
