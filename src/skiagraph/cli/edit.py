@@ -51,6 +51,7 @@ def run(
     Example: skiagraph edit x.png --from "PA view of an adult." --to "Left lower lobe consolidation." -o out/edit
     """
     from skiagraph.engine.edit import EditConfig, edit
+    from skiagraph.engine.reading import verdict
     from skiagraph.pipelines.counterfactual import EditSettings
 
     given = {"strength": strength, "steps": steps, "guidance": guidance}
@@ -68,17 +69,6 @@ def run(
         typer.echo(f"skiagraph: skipped: {row['error']}", err=True)
     for row in edits:
         for said in row["frames"][-1]["read"]:
-            typer.echo(f"{row.get('folder', '')} {_verdict(said)}".strip())
+            typer.echo(f"{row.get('folder', '')} {verdict(said)}".strip())
     typer.echo(f"{len(frames)} edited picture(s) in {output}; largest change outside the region: {outside:g}")
     return manifest
-
-
-def _verdict(said: dict[str, Any]) -> str:
-    """One line on whether a finding came or went, by the classifier's probabilities and where the picture changed."""
-    went = {(True, True): "came", (True, False): "did not come", (False, True): "went", (False, False): "did not go"}
-    parts = [f"{said['finding']}: {went[said['wanted'], said['done']]}"]
-    if "towards" in said:
-        parts.append(f"a classifier gives it {said['before']:.2f} before and {said['after']:.2f} after")
-    if said.get("placed") is False:
-        parts.append("its place did not change as it would")
-    return "; ".join(parts)

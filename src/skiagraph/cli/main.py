@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from skiagraph import __version__
+from skiagraph.cli import app as page
 from skiagraph.cli import augment, edit, evaluate, generate, info, pairs, prompts, segment, study, train
 from skiagraph.cli.verb import verb
 
@@ -41,6 +42,7 @@ app.command("evaluate")(verb(evaluate.run))
 app.command("study")(verb(study.run))
 app.command("train")(verb(train.run))
 app.command("info")(verb(info.run))
+app.command("app")(verb(page.run))
 
 
 def main() -> None:

@@ -96,3 +96,14 @@ def _judged(name: str, comes: bool, scores: dict[str, np.ndarray]) -> dict[str, 
     towards = (now - was) * (1 if comes else -1)
     judged = {"before": round(was, 4), "after": round(now, 4), "towards": round(towards, 4)}
     return row | judged | {"done": towards >= CLEAR}
+
+
+def verdict(said: dict[str, Any]) -> str:
+    """One line on whether a finding came or went, by the classifier's probabilities and where the picture changed."""
+    went = {(True, True): "came", (True, False): "did not come", (False, True): "went", (False, False): "did not go"}
+    parts = [f"{said['finding']}: {went[said['wanted'], said['done']]}"]
+    if "towards" in said:
+        parts.append(f"a classifier gives it {said['before']:.2f} before and {said['after']:.2f} after")
+    if said.get("placed") is False:
+        parts.append("its place did not change as it would")
+    return "; ".join(parts)

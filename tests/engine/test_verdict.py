@@ -1,7 +1,6 @@
 import pytest
 
-from skiagraph.cli.edit import _verdict
-from skiagraph.engine.reading import CLEAR
+from skiagraph.engine.reading import CLEAR, verdict
 
 
 @pytest.mark.parametrize(
@@ -17,9 +16,9 @@ def test_a_line_says_whether_a_finding_came_or_went(wanted, before, after, word)
     towards = (after - before) * (1 if wanted else -1)
     judged = {"before": before, "after": after, "towards": towards, "done": towards >= CLEAR}
     said = {"finding": "effusion", "wanted": wanted, **judged}
-    assert _verdict(said) == f"effusion: {word}; a classifier gives it {before:.2f} before and {after:.2f} after"
-    assert _verdict(said | {"placed": False}).endswith("after; its place did not change as it would")
+    assert verdict(said) == f"effusion: {word}; a classifier gives it {before:.2f} before and {after:.2f} after"
+    assert verdict(said | {"placed": False}).endswith("after; its place did not change as it would")
 
 
 def test_a_finding_that_no_classifier_knows_has_no_probabilities():
-    assert _verdict({"finding": "opacity", "wanted": True, "done": True, "placed": True}) == "opacity: came"
+    assert verdict({"finding": "opacity", "wanted": True, "done": True, "placed": True}) == "opacity: came"
