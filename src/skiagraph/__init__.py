@@ -32,6 +32,8 @@ _PUBLIC = {
     "load_recipe": "training.recipe:load_recipe",
     "pairs": "engine.pairs:make_pairs",
     "parse_report": "data.reports:parse_report",
+    "pull": "engine.archive:pull",
+    "push": "engine.archive:push",
     "retrieve": "data.retrieval:retrieve",
     "segment": "engine.segment:segment",
     "study": "engine.study:study",
