@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import json
 import re
 import shutil
 import tarfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +130,7 @@ def split_of(text: str) -> str:
 
 
 def sex_of(text: Any) -> str:
-    """"male", "female", or "" where it is neither."""
+    """ "male", "female", or "" where it is neither."""
     return SEXES.get(str(text or "").strip().lower(), "")
 
 
@@ -172,6 +174,32 @@ def read_rows(path: Path, *columns: str, names: Sequence[str] = (), delimiter: s
     return rows
 
 
+def drawn(path: Path, classes: Sequence[str]) -> Callable[[], np.ndarray]:
+    """A function that reads a label map, for `Case.mask`, where a file's values are not ours."""
+    return partial(read_labels, path, classes)
+
+
+def write_labels(path: Path, labels: np.ndarray) -> None:
+    """Write a label map as a PNG with the values 0, 1, 2, ..., as nnU-Net and MONAI want them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(labels).save(path, format="PNG")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file that holds an object.
+
+    Raises:
+        DataError: missing, or something else.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read ({error}); the layout needs it") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{path} holds no JSON object; is it the layout's own file?")
+    return value
+
+
 def copy_file(source: Path | Member, target: Path) -> None:
     """Copy a file, from a folder or out of an archive."""
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -193,7 +221,7 @@ def write_as_png(source: Path, target: Path) -> int:
     if _form(source) == ("PNG", "RGB" if channels == 3 else "L"):
         shutil.copyfile(source, target)
     else:
-        write_png(target, pixels, bits=16 if channels == 1 and _form(source) != ("JPEG", "L") else 8)
+        write_png(target, pixels, bits=16 if channels == 1 and _form(source)[1] in ("", "I", "I;16") else 8)
     return channels
 
 
