@@ -61,14 +61,16 @@ def write(cases: Mapping[str, Case], folder: Path, classes: Sequence[str]) -> It
     for split, part in parts.items():
         path = folder / "annotations" / f"instances_{split}.json"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps({"info": {"description": folder.name}} | part, ensure_ascii=False), encoding="utf-8")
+        path.write_text(
+            json.dumps({"info": {"description": _said(cases)}} | part, ensure_ascii=False), encoding="utf-8"
+        )
 
 
 def encode(mask: np.ndarray) -> list[int]:
     """Uncompressed run lengths of a mask bool (H, W): of zeros, ones, zeros, ... down the columns."""
-    flat = np.concatenate([[False], mask.flatten(order="F"), [False]])
-    edges = np.flatnonzero(flat[1:] != flat[:-1])
-    return np.diff(np.concatenate([[0], edges, [mask.size]])).tolist()[: len(edges) + (edges[-1:] != mask.size).any()]
+    flat = mask.flatten(order="F")
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    return [0] * int(flat[0]) + np.diff([0, *edges, flat.size]).tolist()
 
 
 def decode(counts: Sequence[int], height: int, width: int) -> np.ndarray:
@@ -140,6 +142,10 @@ def _region(mask: np.ndarray) -> dict[str, Any]:
         "segmentation": {"size": list(mask.shape), "counts": encode(mask)}, "area": int(mask.sum()),
         "bbox": [int(value) for value in box], "iscrowd": 0,
     }  # fmt: skip
+
+
+def _said(cases: Mapping[str, Case]) -> str:
+    return f"{sum(case.synthetic for case in cases.values())} of {len(cases)} pictures are synthetic"
 
 
 def _size(case: Case) -> tuple[int, int]:

@@ -41,7 +41,7 @@ def write(cases: Mapping[str, Case], folder: Path, classes: Sequence[str]) -> It
         lists[LISTS[case.split]].append(files | case.facts())
         yield image, label
     content = {
-        "name": folder.name,
+        "name": "skiagraph",
         "description": f"{sum(c.synthetic for c in cases.values())} of {len(cases)} pictures are synthetic",
         "tensorImageSize": "2D",
         "modality": {"0": "X-ray"},

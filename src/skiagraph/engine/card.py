@@ -1,0 +1,195 @@
+"""What goes with every synthetic set: a data card (README.md, as Hugging Face reads it) and Croissant metadata.
+
+Croissant: https://docs.mlcommons.org/croissant/docs/croissant-spec.html
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from skiagraph.errors import ModelError
+from skiagraph.files import atomic_path, sha256, write_json
+from skiagraph.models.registry import model_folder
+
+CARD_NAMES = ("README.md", "croissant.json")
+TABLES = ("metadata.csv", "cases.csv")
+MARK = "Not for clinical use."
+"""Stands in every card; a README.md without it is somebody's own, and stays."""
+
+SHOWN = 20
+"""Prompts that a card shows."""
+
+NUMBERS = {"age": "sc:Float", "seed": "sc:Integer"}
+"""Columns that are not text."""
+
+CONTEXT = {
+    "@language": "en", "@vocab": "https://schema.org/", "sc": "https://schema.org/", "cr": "http://mlcommons.org/croissant/",
+    "rai": "http://mlcommons.org/croissant/RAI/", "dct": "http://purl.org/dc/terms/",
+    "citeAs": "cr:citeAs", "column": "cr:column", "conformsTo": "dct:conformsTo", "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"}, "examples": {"@id": "cr:examples", "@type": "@json"},
+    "extract": "cr:extract", "field": "cr:field", "fileObject": "cr:fileObject", "fileProperty": "cr:fileProperty",
+    "fileSet": "cr:fileSet", "format": "cr:format", "includes": "cr:includes", "isLiveDataset": "cr:isLiveDataset",
+    "jsonPath": "cr:jsonPath", "key": "cr:key", "md5": "cr:md5", "parentField": "cr:parentField", "path": "cr:path",
+    "recordSet": "cr:recordSet", "references": "cr:references", "regex": "cr:regex", "repeated": "cr:repeated",
+    "replace": "cr:replace", "separator": "cr:separator", "source": "cr:source", "subField": "cr:subField",
+    "transform": "cr:transform",
+}  # fmt: skip
+"""JSON-LD context that the Croissant specification gives."""
+
+
+def write_card(folder: Path, manifest: Mapping[str, Any], *, name: str = "") -> None:
+    """Write `README.md` and `croissant.json` of a finished run or an export, atomically.
+
+    Both say how many pictures are synthetic and by which model (name, sha256), the prompts, the licence of the data that the
+    model was trained on, and that nothing is for clinical use. A README.md that is not ours stays as it is.
+
+    Args:
+        folder: of the set; its table is `metadata.csv` or `cases.csv`, or else the manifest's rows.
+        manifest: of the run. An export's has `counts` and, where its source was such a run, `origin`, that run's
+            manifest.
+        name: of the set, where it is not the folder's.
+    """
+    name = name or folder.resolve().name
+    text = _card(name, manifest)
+    path = folder / "README.md"
+    if not path.is_file() or MARK in path.read_text(encoding="utf-8", errors="replace"):
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    write_json(folder / "croissant.json", _croissant(folder, manifest, name))
+
+
+def counts_of(manifest: Mapping[str, Any]) -> dict[str, int]:
+    """Pictures, synthetic ones among them and masks, of an export's manifest or a run's rows."""
+    if "counts" in manifest:
+        return dict(manifest["counts"])
+    number = len(_rows(manifest))
+    return {"pictures": number, "synthetic": number, "masks": 0 if manifest["verb"] == "generate" else number}
+
+
+def _rows(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    rows = manifest.get("pairs") or manifest.get("images") or []
+    return [row for row in rows if row.get("dropped") is None]
+
+
+def _card(name: str, manifest: Mapping[str, Any]) -> str:
+    counts, origin = counts_of(manifest), manifest.get("origin", manifest)
+    tags = ["synthetic", "synthetic-data"] if counts["synthetic"] else []
+    front = [
+        "---", f"pretty_name: {json.dumps(name)}", "license: other", "license_name: see-below",
+        f"tags: {json.dumps(['medical', 'radiology', 'chest-x-ray', *tags])}",
+        f"task_categories: {json.dumps(_tasks(counts))}", f"size_categories: [{json.dumps(_size(counts['pictures']))}]", "---",
+    ]  # fmt: skip
+    parts = [*front, f"# {name}", "", _summary(counts), ""]
+    if counts["synthetic"]:
+        parts += ["## How it was made", "", *_made(origin), "", "## Licence", "", _licence(origin), ""]
+    else:
+        parts += [
+            "## Licence",
+            "",
+            "That of the data set the pictures come from; it is not known here. Ask before sharing.",
+            "",
+        ]
+    return "\n".join(parts)
+
+
+def _summary(counts: Mapping[str, int]) -> str:
+    number, synthetic = counts["pictures"], counts["synthetic"]
+    which = "All of them are" if synthetic == number else f"{synthetic} of them are"
+    said = f"**{which} synthetic: drawn or painted by a model, of no patient.** " if synthetic else ""
+    return f"{number} pictures, {counts['masks']} of them with a mask. {said}For research. {MARK}"
+
+
+def _made(origin: Mapping[str, Any]) -> list[str]:
+    config = origin.get("config", {})
+    if not config.get("model"):
+        return ["By skiagraph; which model made the synthetic pictures is not stated in the source."]
+    prompts = list(dict.fromkeys(row["prompt"] for row in _rows(origin) if row.get("prompt")))
+    lines = [f"By `skiagraph {origin.get('verb')}`, version {(origin.get('versions') or {}).get('skiagraph')}.", ""]
+    lines += [f"Model: {Path(config['model']).name}", "", "| weights | sha256 |", "| --- | --- |"]
+    lines += [f"| {file} | `{digest}` |" for file, digest in (origin.get("weights") or {}).items()]
+    lines += ["", f"Prompts: {len(prompts)}" + (f", the first {SHOWN} of them:" if len(prompts) > SHOWN else ":"), ""]
+    return lines + [f"- {' '.join(prompt.split())}" for prompt in prompts[:SHOWN]]
+
+
+def _licence(origin: Mapping[str, Any]) -> str:
+    """What the model's own card says of its licence and training data."""
+    try:
+        text = (model_folder(origin["config"]["model"]) / "README.md").read_text(encoding="utf-8")
+    except (KeyError, TypeError, OSError, ModelError):
+        return "The model has no card that states the licence of its training data; find out before sharing."
+    weights = re.search(r"^license:\s*(\S+)", text, re.M)
+    data = re.search(r"^\*\*Data\.\*\*\s*(.+?)\n\n", text, re.M | re.S)
+    said = " ".join(data[1].split()) if data else "not stated in the model's card; find out before sharing."
+    return f"Weights: {weights[1] if weights else 'not stated'}. The model's training data: {said}"
+
+
+def _tasks(counts: Mapping[str, int]) -> list[str]:
+    return ["image-segmentation"] if counts["masks"] else ["text-to-image", "image-classification"]
+
+
+def _size(number: int) -> str:
+    if number < 1000:
+        return "n<1K"
+    return next((f"{a}<n<{b}" for limit, a, b in ((10_000, "1K", "10K"), (100_000, "10K", "100K")) if number < limit),
+                "100K<n<1M")  # fmt: skip
+
+
+def _croissant(folder: Path, manifest: Mapping[str, Any], name: str) -> dict[str, Any]:
+    counts, origin = counts_of(manifest), manifest.get("origin", manifest)
+    table = next((name for name in TABLES if (folder / name).is_file()), "manifest.json")
+    fields = _fields(folder / table, table, manifest)
+    licence = _licence(origin) if counts["synthetic"] else "That of the data set the pictures come from."
+    pattern = "*.tar" if any(folder.glob("*.tar")) else "**/*.*"
+    return {
+        "@context": CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "name": re.sub(r"[^\w-]+", "-", name) or "set",
+        "description": " ".join([_summary(counts).replace("*", ""), *_made(origin)[:1]]),
+        "license": licence,
+        "url": "https://schema.org/Dataset",
+        "version": "1.0.0",
+        "datePublished": str(manifest.get("created", ""))[:10],
+        "creator": {"@type": "sc:SoftwareApplication", "name": "skiagraph"},
+        "keywords": ["synthetic"] if counts["synthetic"] else [],
+        "distribution": [
+            {
+                "@type": "cr:FileObject", "@id": table, "name": table, "contentUrl": table,
+                "encodingFormat": "text/csv" if table.endswith(".csv") else "application/json",
+                "sha256": sha256(folder / table),
+            },
+            {
+                "@type": "cr:FileSet", "@id": "files", "name": "files", "encodingFormat": _encoding(pattern),
+                "includes": pattern,
+            },
+        ],
+        "recordSet": [{"@type": "cr:RecordSet", "@id": "pictures", "name": "pictures", "field": fields}],
+    }  # fmt: skip
+
+
+def _encoding(pattern: str) -> str:
+    return "application/x-tar" if pattern == "*.tar" else "image/png"
+
+
+def _fields(path: Path, table: str, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One field for each column of the table, or each plain value of the manifest's rows."""
+    if table.endswith(".csv"):
+        with open(path, encoding="utf-8") as stream:
+            names: Sequence[str] = stream.readline().strip().split(",")
+        return [_field(name, table, {"column": name}) for name in names]
+    names = [
+        name
+        for name in ("file", "report", "prompt", "seed", "sha256")
+        if _rows(manifest) and name in _rows(manifest)[0]
+    ]
+    return [_field(name, table, {"jsonPath": f"$.images[*].{name}"}) for name in names]
+
+
+def _field(name: str, table: str, extract: dict[str, str]) -> dict[str, Any]:
+    source = {"fileObject": {"@id": table}, "extract": extract}
+    kind = NUMBERS.get(name, "sc:Text")
+    return {"@type": "cr:Field", "@id": f"pictures/{name}", "name": name, "dataType": kind, "source": source}
