@@ -14,7 +14,20 @@ from typing import Annotated, Any
 import typer
 
 from skiagraph import __version__
-from skiagraph.cli import augment, edit, evaluate, generate, info, pairs, prompts, segment, study, train
+from skiagraph.cli import (
+    augment,
+    edit,
+    evaluate,
+    export_set,
+    generate,
+    import_set,
+    info,
+    pairs,
+    prompts,
+    segment,
+    study,
+    train,
+)
 from skiagraph.errors import SkiagraphError
 
 UNWRITABLE = (
@@ -68,6 +81,8 @@ app.command("augment")(_reported(augment.run))
 app.command("evaluate")(_reported(evaluate.run))
 app.command("study")(_reported(study.run))
 app.command("train")(_reported(train.run))
+app.command("import")(_reported(import_set.run))
+app.command("export")(_reported(export_set.run))
 app.command("info")(_reported(info.run))
 
 

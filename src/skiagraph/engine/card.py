@@ -27,16 +27,23 @@ NUMBERS = {"age": "sc:Float", "seed": "sc:Integer"}
 """Columns that are not text."""
 
 CONTEXT = {
-    "@language": "en", "@vocab": "https://schema.org/", "sc": "https://schema.org/", "cr": "http://mlcommons.org/croissant/",
-    "rai": "http://mlcommons.org/croissant/RAI/", "dct": "http://purl.org/dc/terms/",
-    "citeAs": "cr:citeAs", "column": "cr:column", "conformsTo": "dct:conformsTo", "data": {"@id": "cr:data", "@type": "@json"},
-    "dataType": {"@id": "cr:dataType", "@type": "@vocab"}, "examples": {"@id": "cr:examples", "@type": "@json"},
-    "extract": "cr:extract", "field": "cr:field", "fileObject": "cr:fileObject", "fileProperty": "cr:fileProperty",
-    "fileSet": "cr:fileSet", "format": "cr:format", "includes": "cr:includes", "isLiveDataset": "cr:isLiveDataset",
-    "jsonPath": "cr:jsonPath", "key": "cr:key", "md5": "cr:md5", "parentField": "cr:parentField", "path": "cr:path",
-    "recordSet": "cr:recordSet", "references": "cr:references", "regex": "cr:regex", "repeated": "cr:repeated",
-    "replace": "cr:replace", "separator": "cr:separator", "source": "cr:source", "subField": "cr:subField",
-    "transform": "cr:transform",
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "sc": "https://schema.org/",
+    "cr": "http://mlcommons.org/croissant/",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "dct": "http://purl.org/dc/terms/",
+    "conformsTo": "dct:conformsTo",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+} | {
+    name: f"cr:{name}"
+    for name in (
+        "citeAs", "column", "extract", "field", "fileObject", "fileProperty", "fileSet", "format", "includes",
+        "isLiveDataset", "jsonPath", "key", "md5", "parentField", "path", "recordSet", "references", "regex", "repeated",
+        "replace", "separator", "source", "subField", "transform",
+    )
 }  # fmt: skip
 """JSON-LD context that the Croissant specification gives."""
 
@@ -44,8 +51,8 @@ CONTEXT = {
 def write_card(folder: Path, manifest: Mapping[str, Any], *, name: str = "") -> None:
     """Write `README.md` and `croissant.json` of a finished run or an export, atomically.
 
-    Both say how many pictures are synthetic and by which model (name, sha256), the prompts, the licence of the data that the
-    model was trained on, and that nothing is for clinical use. A README.md that is not ours stays as it is.
+    The card says how many pictures are synthetic, by which model (name, sha256), the prompts, the licence of the data
+    that the model was trained on, and that nothing is for clinical use. A README.md that is not ours stays as it is.
 
     Args:
         folder: of the set; its table is `metadata.csv` or `cases.csv`, or else the manifest's rows.
@@ -81,7 +88,8 @@ def _card(name: str, manifest: Mapping[str, Any]) -> str:
     front = [
         "---", f"pretty_name: {json.dumps(name)}", "license: other", "license_name: see-below",
         f"tags: {json.dumps(['medical', 'radiology', 'chest-x-ray', *tags])}",
-        f"task_categories: {json.dumps(_tasks(counts))}", f"size_categories: [{json.dumps(_size(counts['pictures']))}]", "---",
+        f"task_categories: {json.dumps(_tasks(counts))}",
+        f"size_categories: [{json.dumps(_size(counts['pictures']))}]", "---",
     ]  # fmt: skip
     parts = [*front, f"# {name}", "", _summary(counts), ""]
     if counts["synthetic"]:

@@ -34,6 +34,8 @@ from skiagraph.progress import Listener, progress
 SHARES = (70, 10, 20)
 """Shares of patients that train, validate and test, where a layout has no split."""
 
+ORDER = ("train", "val", "test")
+
 MAKERS = ("generate", "pairs", "augment")
 """Verbs whose pictures are synthetic."""
 
@@ -64,7 +66,7 @@ def import_set(
         The manifest as written, with `counts`, `unmapped` (finding: pictures), `in_doubt`, `missing` and `lateral`.
 
     Raises:
-        DataError: no such layout, a source that is not of it, no picture of it there, a picture of a kind that is not read, a
+        DataError: no such layout, a source that is not of it, no picture there, one of a kind that is not read, a
             patient in two splits, or an output that is not an earlier import.
     """
     if layout not in READERS:
@@ -92,7 +94,8 @@ def import_set(
         write_folder(folder, rows, COLUMNS)
         manifest = new_manifest(
             "import", {"layout": layout, "source": str(source.resolve()), "shares": list(shares), "seed": seed},
-            counts=_counts(cases), splits=dict(Counter(case.split for case in cases)), unmapped=dict(unmapped.most_common()),
+            counts=_counts(cases), splits=dict(Counter(case.split for case in cases)),
+            unmapped=dict(unmapped.most_common()),
             in_doubt=dict(Counter(f for case in cases for f in case.uncertain).most_common()),
             missing=len(frontal) - len(cases), lateral=lateral,
         )  # fmt: skip
@@ -106,8 +109,8 @@ def export_set(
     """Write a data set in a layout that others read, complete in itself, with a data card and Croissant metadata.
 
     Args:
-        source: folder with `metadata.csv` or a known data set's name, or what `generate`, `pairs`, `augment` or `segment`
-            wrote.
+        source: folder with `metadata.csv`, a known data set's name, or what `generate`, `pairs`, `augment` or
+            `segment` wrote.
         form: a key of `skiagraph.data.layouts.WRITERS`.
         output: folder to write.
         overwrite: replace what an earlier export wrote.
@@ -122,7 +125,7 @@ def export_set(
     if form not in WRITERS:
         raise DataError(f"no format {form!r}; choose one of {', '.join(WRITERS)}")
     found = _cases(source)
-    cases = [case for case in found if case.mask or form not in NEED_MASKS]
+    cases = sorted((c for c in found if c.mask or form not in NEED_MASKS), key=lambda c: ORDER.index(c.split))
     if not cases:
         raise DataError(
             f"{source} has no picture with a mask, and {form} has no place for others; choose another format"
@@ -137,8 +140,8 @@ def export_set(
             update(number)
         write_folder(folder, rows, COLUMNS, "metadata.csv" if form == "csv" else "cases.csv")
         manifest = new_manifest(
-            "export", {"source": Path(source).name, "format": form}, counts=_counts(cases), left_out=len(found) - len(cases),
-            **_origin(Path(source)),
+            "export", {"source": Path(source).name, "format": form}, counts=_counts(cases),
+            left_out=len(found) - len(cases), **_origin(Path(source)),
         )  # fmt: skip
         save_manifest(folder, manifest)
         write_card(folder, manifest, name=output.name)
@@ -152,7 +155,7 @@ def with_splits(cases: Sequence[Case], shares: Sequence[float], seed: int, *, re
     proportion of the shares.
 
     Raises:
-        DataError: a patient in two published splits, or shares that are not three numbers of which the first is above 0.
+        DataError: a patient in two published splits, or shares that are not three numbers, the first above 0.
     """
     if len(shares) != 3 or min(shares) < 0 or not shares[0] > 0:
         raise DataError(f"shares {', '.join(map(str, shares))} must be three numbers, for train, val and test")
