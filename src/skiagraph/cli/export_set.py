@@ -36,7 +36,8 @@ def run(
     manifest = export_set(source, form.value, output, overwrite=overwrite)
     counts = manifest["counts"]
     typer.echo(
-        f"{counts['pictures']} pictures, {counts['synthetic']} of them synthetic, {counts['masks']} with a mask, in {output}"
+        f"{counts['pictures']} pictures, {counts['synthetic']} of them synthetic, {counts['masks']} with a mask, "
+        f"in {output}"
     )
     if manifest["left_out"]:
         typer.echo(f"{manifest['left_out']} pictures without a mask were left out: {form.value} has no place for them")

@@ -41,8 +41,8 @@ CONTEXT = {
     name: f"cr:{name}"
     for name in (
         "citeAs", "column", "extract", "field", "fileObject", "fileProperty", "fileSet", "format", "includes",
-        "isLiveDataset", "jsonPath", "key", "md5", "parentField", "path", "recordSet", "references", "regex", "repeated",
-        "replace", "separator", "source", "subField", "transform",
+        "isLiveDataset", "jsonPath", "key", "md5", "parentField", "path", "recordSet", "references", "regex",
+        "repeated", "replace", "separator", "source", "subField", "transform",
     )
 }  # fmt: skip
 """JSON-LD context that the Croissant specification gives."""
