@@ -72,6 +72,14 @@ def test_the_licence_is_the_model_cards(tmp_path):
     assert "Kermany (children, CC BY 4.0)" in text
 
 
+def test_painted_pictures_are_of_real_patients(tmp_path):
+    (tmp_path / "manifest.json").write_text("{}")
+    write_card(tmp_path, {"verb": "augment", "config": {"model": "cxr-256"}, "images": [{"file": "a.png"}]})
+    text = (tmp_path / "README.md").read_text()
+    assert "pictures of real patients, painted inside a mask" in text
+    assert "For real pictures that of their data set holds" in text
+
+
 def test_a_readme_of_somebody_else_stays(tmp_path):
     (tmp_path / "README.md").write_text("Mine.")
     (tmp_path / "manifest.json").write_text("{}")

@@ -91,23 +91,18 @@ def _card(name: str, manifest: Mapping[str, Any]) -> str:
         f"task_categories: {json.dumps(_tasks(counts))}",
         f"size_categories: [{json.dumps(_size(counts['pictures']))}]", "---",
     ]  # fmt: skip
-    parts = [*front, f"# {name}", "", _summary(counts), ""]
+    parts = [*front, f"# {name}", "", _summary(counts, origin), ""]
     if counts["synthetic"]:
-        parts += ["## How it was made", "", *_made(origin), "", "## Licence", "", _licence(origin), ""]
-    else:
-        parts += [
-            "## Licence",
-            "",
-            "That of the data set the pictures come from; it is not known here. Ask before sharing.",
-            "",
-        ]
+        parts += ["## How it was made", "", *_made(origin), ""]
+    parts += ["## Licence", "", _licence(counts, origin), ""]
     return "\n".join(parts)
 
 
-def _summary(counts: Mapping[str, int]) -> str:
+def _summary(counts: Mapping[str, int], origin: Mapping[str, Any]) -> str:
     number, synthetic = counts["pictures"], counts["synthetic"]
     which = "All of them are" if synthetic == number else f"{synthetic} of them are"
-    said = f"**{which} synthetic: drawn or painted by a model, of no patient.** " if synthetic else ""
+    painted = " They are pictures of real patients, painted inside a mask." if origin.get("verb") == "augment" else ""
+    said = f"**{which} synthetic: made by a model.**{painted} " if synthetic else ""
     return f"{number} pictures, {counts['masks']} of them with a mask. {said}For research. {MARK}"
 
 
@@ -123,7 +118,15 @@ def _made(origin: Mapping[str, Any]) -> list[str]:
     return lines + [f"- {' '.join(prompt.split())}" for prompt in prompts[:SHOWN]]
 
 
-def _licence(origin: Mapping[str, Any]) -> str:
+def _licence(counts: Mapping[str, int], origin: Mapping[str, Any]) -> str:
+    """What holds for the synthetic pictures, and for those that are real or painted on real ones."""
+    parts = [_model_licence(origin)] if counts["synthetic"] else []
+    if counts["synthetic"] < counts["pictures"] or origin.get("verb") == "augment":
+        parts.append("For real pictures that of their data set holds, which is not known here; ask before sharing.")
+    return " ".join(parts)
+
+
+def _model_licence(origin: Mapping[str, Any]) -> str:
     """What the model's own card says of its licence and training data."""
     try:
         text = (model_folder(origin["config"]["model"]) / "README.md").read_text(encoding="utf-8")
@@ -150,15 +153,14 @@ def _croissant(folder: Path, manifest: Mapping[str, Any], name: str) -> dict[str
     counts, origin = counts_of(manifest), manifest.get("origin", manifest)
     table = next((name for name in TABLES if (folder / name).is_file()), "manifest.json")
     fields = _fields(folder / table, table, manifest)
-    licence = _licence(origin) if counts["synthetic"] else "That of the data set the pictures come from."
     pattern = "*.tar" if any(folder.glob("*.tar")) else "**/*.*"
     return {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": re.sub(r"[^\w-]+", "-", name) or "set",
-        "description": " ".join([_summary(counts).replace("*", ""), *_made(origin)[:1]]),
-        "license": licence,
+        "description": " ".join([_summary(counts, origin).replace("*", ""), *_made(origin)[:1]]),
+        "license": _licence(counts, origin),
         "url": "https://schema.org/Dataset",
         "version": "1.0.0",
         "datePublished": str(manifest.get("created", ""))[:10],

@@ -97,7 +97,7 @@ def import_set(
             counts=_counts(cases), splits=dict(Counter(case.split for case in cases)),
             unmapped=dict(unmapped.most_common()),
             in_doubt=dict(Counter(f for case in cases for f in case.uncertain).most_common()),
-            missing=len(frontal) - len(cases), lateral=lateral,
+            missing=len(frontal) - len(cases), lateral=lateral, **_origin(source),
         )  # fmt: skip
         save_manifest(folder, manifest)
     return manifest
