@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from skiagraph.engine.card import write_card
+from skiagraph.engine.card import card_names, write_card
 from skiagraph.engine.exchange import export_set
 from skiagraph.engine.generate import GenerateConfig, generate
 from skiagraph.progress import silent
@@ -85,3 +85,4 @@ def test_a_readme_of_somebody_else_stays(tmp_path):
     (tmp_path / "manifest.json").write_text("{}")
     write_card(tmp_path, {"verb": "generate", "config": {}, "images": []})
     assert (tmp_path / "README.md").read_text() == "Mine."
+    assert card_names(tmp_path) == ("croissant.json",), "nor does another run with --overwrite remove it"

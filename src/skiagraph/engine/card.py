@@ -15,7 +15,6 @@ from skiagraph.errors import ModelError
 from skiagraph.files import atomic_path, sha256, write_json
 from skiagraph.models.registry import model_folder
 
-CARD_NAMES = ("README.md", "croissant.json")
 TABLES = ("metadata.csv", "cases.csv")
 MARK = "Not for clinical use."
 """Stands in every card; a README.md without it is somebody's own, and stays."""
@@ -62,11 +61,17 @@ def write_card(folder: Path, manifest: Mapping[str, Any], *, name: str = "") -> 
     """
     name = name or folder.resolve().name
     text = _card(name, manifest)
-    path = folder / "README.md"
-    if not path.is_file() or MARK in path.read_text(encoding="utf-8", errors="replace"):
-        with atomic_path(path) as temporary:
+    if "README.md" in card_names(folder):
+        with atomic_path(folder / "README.md") as temporary:
             temporary.write_text(text, encoding="utf-8")
     write_json(folder / "croissant.json", _croissant(folder, manifest, name))
+
+
+def card_names(folder: Path) -> tuple[str, ...]:
+    """Names of what `write_card` writes in a folder: README.md only where none is there or it is ours."""
+    path = folder / "README.md"
+    own = path.is_file() and MARK not in path.read_text(encoding="utf-8", errors="replace")
+    return ("croissant.json",) if own else ("croissant.json", "README.md")
 
 
 def counts_of(manifest: Mapping[str, Any]) -> dict[str, int]:

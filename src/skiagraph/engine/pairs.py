@@ -19,7 +19,7 @@ from skiagraph.data.datasets import write_folder
 from skiagraph.data.images import SYNTHETIC_TEXT, write_png
 from skiagraph.data.masks import write_mask
 from skiagraph.devices import AUTO
-from skiagraph.engine.card import CARD_NAMES, write_card
+from skiagraph.engine.card import card_names, write_card
 from skiagraph.engine.contact_sheet import SHEET_LIMIT, SHEET_NAME, write_contact_sheet
 from skiagraph.engine.job import Done, Run, open_run, plain
 from skiagraph.engine.overlay import overlaid
@@ -107,7 +107,7 @@ def make_pairs(
     with open_run(output, "pairs", stored, weights=weights, pairs=[], overwrite=overwrite, listen=listen) as run:
         stages = _Stages(config, run)
         stages.sample()
-        run.claim("work", "overlays", "metadata.csv", SHEET_NAME, *CARD_NAMES)
+        run.claim("work", "overlays", "metadata.csv", SHEET_NAME, *card_names(output))
         stages.refine(stages.affinities())
         stages.filter()
         return stages.publish()
