@@ -39,9 +39,9 @@ CONTEXT = {
 } | {
     name: f"cr:{name}"
     for name in (
-        "citeAs", "column", "extract", "field", "fileObject", "fileProperty", "fileSet", "format", "includes",
-        "isLiveDataset", "jsonPath", "key", "md5", "parentField", "path", "recordSet", "references", "regex",
-        "repeated", "replace", "separator", "source", "subField", "transform",
+        "citeAs", "column", "equivalentProperty", "extract", "field", "fileObject", "fileProperty", "fileSet",
+        "format", "includes", "isLiveDataset", "jsonPath", "key", "md5", "parentField", "path", "recordSet",
+        "references", "regex", "repeated", "replace", "samplingRate", "separator", "source", "subField", "transform",
     )
 }  # fmt: skip
 """JSON-LD context that the Croissant specification gives."""
@@ -166,10 +166,8 @@ def _croissant(folder: Path, manifest: Mapping[str, Any], name: str) -> dict[str
         "name": re.sub(r"[^\w-]+", "-", name) or "set",
         "description": " ".join([_summary(counts, origin).replace("*", ""), *_made(origin)[:1]]),
         "license": _licence(counts, origin),
-        "url": "https://schema.org/Dataset",
         "version": "1.0.0",
         "datePublished": str(manifest.get("created", ""))[:10],
-        "creator": {"@type": "sc:SoftwareApplication", "name": "skiagraph"},
         "keywords": ["synthetic"] if counts["synthetic"] else [],
         "distribution": [
             {
