@@ -67,10 +67,12 @@ def test_public_names_are_listed_and_loaded_on_first_use():
 def test_every_verb_can_be_called_from_python():
     from skiagraph.cli.main import app
 
-    verbs = {command.name for command in app.registered_commands} - {"prompts", "app"}
+    verbs = {command.name for command in app.registered_commands} - {"prompts", "import", "export", "app"}
     assert verbs <= set(dir(skiagraph))
     assert all(callable(getattr(skiagraph, name)) and getattr(skiagraph, name).__doc__ for name in skiagraph.__all__)
     assert callable(skiagraph.retrieve), "what the verb prompts calls"
+    assert callable(skiagraph.import_set), "what the verb import calls, a word that Python keeps to itself"
+    assert callable(skiagraph.export_set)
 
 
 INTERRUPTED = {

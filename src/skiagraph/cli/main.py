@@ -11,7 +11,22 @@ import typer
 
 from skiagraph import __version__
 from skiagraph.cli import app as page
-from skiagraph.cli import augment, edit, evaluate, generate, info, pairs, prompts, pull, push, segment, study, train
+from skiagraph.cli import (
+    augment,
+    edit,
+    evaluate,
+    export_set,
+    generate,
+    import_set,
+    info,
+    pairs,
+    prompts,
+    pull,
+    push,
+    segment,
+    study,
+    train,
+)
 from skiagraph.cli.verb import verb
 
 app = typer.Typer(name="skiagraph", no_args_is_help=True, pretty_exceptions_enable=False)
@@ -41,6 +56,8 @@ app.command("augment")(verb(augment.run))
 app.command("evaluate")(verb(evaluate.run))
 app.command("study")(verb(study.run))
 app.command("train")(verb(train.run))
+app.command("import")(verb(import_set.run))
+app.command("export")(verb(export_set.run))
 app.command("pull")(verb(pull.run))
 app.command("push")(verb(push.run))
 app.command("info")(verb(info.run))

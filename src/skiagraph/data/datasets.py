@@ -144,13 +144,15 @@ def read_folder(folder: Path) -> list[Record]:
     return records
 
 
-def write_folder(folder: Path, rows: Iterable[dict[str, object]]) -> None:
-    """Write the `metadata.csv` of a data set that `read_folder` reads; `rows` have keys of `FOLDER_COLUMNS`."""
+def write_folder(
+    folder: Path, rows: Iterable[dict[str, object]], columns: Iterable[str] = FOLDER_COLUMNS, name: str = "metadata.csv"
+) -> None:
+    """Write the table of a data set; `rows` have keys of `columns`. `read_folder` reads `metadata.csv`."""
     with (
-        atomic_path(folder / "metadata.csv") as temporary,
+        atomic_path(folder / name) as temporary,
         open(temporary, "w", encoding="utf-8", newline="") as stream,
     ):
-        writer = csv.DictWriter(stream, FOLDER_COLUMNS)
+        writer = csv.DictWriter(stream, columns)
         writer.writeheader()
         writer.writerows(rows)
 

@@ -20,6 +20,7 @@ from skiagraph.data.images import SYNTHETIC_TEXT, read_picture, square, write_pn
 from skiagraph.data.reports import parse_report
 from skiagraph.data.tables import read_table
 from skiagraph.devices import AUTO
+from skiagraph.engine.card import card_names, write_card
 from skiagraph.engine.contact_sheet import SHEET_NAME, write_contact_sheet
 from skiagraph.engine.gate import Gate, GateConfig
 from skiagraph.engine.job import Done, open_run, plain
@@ -111,10 +112,11 @@ def augment(
     ) as run:  # fmt: skip
         tries = {item.name: item for item in _tries(config, records, wanted)}
         tried = run.each("painting", tries, worker, goal=wanted, counts=lambda row: row["dropped"] is None)
-        run.claim("metadata.csv", SHEET_NAME)
+        run.claim("metadata.csv", SHEET_NAME, *card_names(output))
         rows = [kept.with_hash() for kept in tried.kept.values()]
         manifest = run.finish(images=rows)
         _publish(output, [row for row in rows if row["dropped"] is None], {r.key: r for r in records})
+        write_card(output, manifest)
         return manifest
 
 

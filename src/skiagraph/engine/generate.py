@@ -13,6 +13,7 @@ from skiagraph.data.captions import left_out
 from skiagraph.data.images import SYNTHETIC_TEXT, read_radiograph, write_png
 from skiagraph.data.reports import parse_report
 from skiagraph.devices import AUTO
+from skiagraph.engine.card import card_names, write_card
 from skiagraph.engine.contact_sheet import SHEET_LIMIT, SHEET_NAME, write_contact_sheet
 from skiagraph.engine.job import Done, open_run, plain
 from skiagraph.errors import ReportError
@@ -77,10 +78,12 @@ def generate(
         extend=("reports",) if extend else (), listen=listen,
     ) as run:  # fmt: skip
         made = run.each("generating", _items(config), worker, batch_size=config.batch_size).kept
-        run.claim(SHEET_NAME)
+        run.claim(SHEET_NAME, *card_names(output))
         rows = [kept.with_hash() for kept in made.values()]
         _write_sheet(output, rows[:SHEET_LIMIT])
-        return run.finish(images=rows)
+        manifest = run.finish(images=rows)
+        write_card(output, manifest)
+        return manifest
 
 
 class _Worker:

@@ -19,6 +19,7 @@ from skiagraph.data.datasets import write_folder
 from skiagraph.data.images import SYNTHETIC_TEXT, write_png
 from skiagraph.data.masks import write_mask
 from skiagraph.devices import AUTO
+from skiagraph.engine.card import card_names, write_card
 from skiagraph.engine.contact_sheet import SHEET_LIMIT, SHEET_NAME, write_contact_sheet
 from skiagraph.engine.job import Done, Run, open_run, plain
 from skiagraph.engine.overlay import overlaid
@@ -106,7 +107,7 @@ def make_pairs(
     with open_run(output, "pairs", stored, weights=weights, pairs=[], overwrite=overwrite, listen=listen) as run:
         stages = _Stages(config, run)
         stages.sample()
-        run.claim("work", "overlays", "metadata.csv", SHEET_NAME)
+        run.claim("work", "overlays", "metadata.csv", SHEET_NAME, *card_names(output))
         stages.refine(stages.affinities())
         stages.filter()
         return stages.publish()
@@ -231,7 +232,9 @@ class _Stages:
         if shown:
             pictures = [_read(self.output / "overlays" / f"{row['name']}.png") / 255 for row in shown]
             write_contact_sheet(self.output / SHEET_NAME, pictures, [row["prompt"] for row in shown])
-        return self.run.finish(pairs=list(self.rows.values()))
+        manifest = self.run.finish(pairs=list(self.rows.values()))
+        write_card(self.output, manifest)
+        return manifest
 
     def _agreement(self, rows: list[dict[str, Any]]) -> dict[str, float]:
         """How well a segmenter that has not seen it, one trained on others or the judge, agrees with each pair."""
