@@ -18,7 +18,7 @@ import torch
 from torch import Generator
 
 from machine import machine
-from skiagraph.data.captions import caption_text, compose
+from skiagraph.data.domains.chest.captions import caption_text, compose
 from skiagraph.evaluation.result import bootstrap
 from skiagraph.models.text import encode_text
 from skiagraph.pipelines.text_to_image import TextToImagePipeline

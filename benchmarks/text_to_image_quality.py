@@ -24,10 +24,10 @@ from PIL import Image
 
 from machine import machine
 from probes import DATASETS, reporting_judges
-from skiagraph.data.captions import record_prompt
 from skiagraph.data.datasets import Record, load_records
+from skiagraph.data.domains.chest.captions import record_prompt
+from skiagraph.data.domains.chest.measure import measure
 from skiagraph.data.images import read_radiograph, square
-from skiagraph.data.measure import measure
 from skiagraph.engine.generate import GenerateConfig, generate
 from skiagraph.evaluation import (
     CopyCheck,

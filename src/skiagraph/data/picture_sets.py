@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from skiagraph.data.datasets import LABELS, READERS, Record, load_records, read_folder
+from skiagraph.data.domains.chest.reports import Report, parse_report
 from skiagraph.data.images import PICTURES, list_pictures
-from skiagraph.data.reports import Report, parse_report
 from skiagraph.errors import DataError, ReportError
 
 SPLITS = ("train", "val", "test")

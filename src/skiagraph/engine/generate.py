@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from skiagraph.data.captions import left_out
+from skiagraph.data.domains.chest.captions import left_out
+from skiagraph.data.domains.chest.reports import parse_report
 from skiagraph.data.images import SYNTHETIC_TEXT, read_radiograph, write_png
-from skiagraph.data.reports import parse_report
 from skiagraph.devices import AUTO
 from skiagraph.engine.contact_sheet import SHEET_LIMIT, SHEET_NAME, write_contact_sheet
 from skiagraph.engine.job import Done, open_run, plain

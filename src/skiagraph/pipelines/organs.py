@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor
 
-from skiagraph.data.anatomy import Regions, components, one_piece, regions_of
 from skiagraph.data.dicom import is_dicom
+from skiagraph.data.domains.chest.anatomy import Regions, components, one_piece, regions_of
+from skiagraph.data.domains.chest.threshold_lungs import threshold_lungs
 from skiagraph.data.images import Radiograph, square, write_png
 from skiagraph.data.masks import LUNG_SIDES, read_segments, read_sides
-from skiagraph.data.threshold_lungs import threshold_lungs
 from skiagraph.errors import DataError, MaskError, ModelError
 from skiagraph.models.latent_segmenter import LatentSegmenter
 from skiagraph.models.registry import load_component, shipped_models
@@ -115,7 +115,7 @@ PROVIDERS: dict[str, Provider] = {
 
 
 def complete_regions(organs: Mapping[str, np.ndarray]) -> Regions:
-    """All regions of `skiagraph.data.anatomy.REGIONS` from a provider's masks, whose own names stay.
+    """All regions of `skiagraph.data.domains.chest.anatomy.REGIONS` from a provider's masks, whose own names stay.
 
     Raises:
         DataError: a lung is missing or empty.

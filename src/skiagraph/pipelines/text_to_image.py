@@ -21,8 +21,8 @@ from torch import Generator, Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from skiagraph.attention.adapter import adapter_of
-from skiagraph.data.captions import report_prompt
-from skiagraph.data.reports import parse_report
+from skiagraph.data.domains.chest.captions import report_prompt
+from skiagraph.data.domains.chest.reports import parse_report
 from skiagraph.devices import seeded, usable_device
 from skiagraph.errors import ModelError, ReportError
 from skiagraph.files import write_json
@@ -62,7 +62,7 @@ class TextToImagePipeline(DiffusionPipeline):
         scheduler: any diffusers scheduler of a beta schedule (`skiagraph.pipelines.schedulers`).
         prompt_length: text tokens the denoiser was trained with.
         prompt_style: "report" gives prompts to the encoder as they are; "findings" first reads them as a report and
-            states its findings in the words that the model was trained on (`skiagraph.data.captions.report_prompt`).
+            states its findings in the words that the model was trained on (`Domain.prompt_of`).
         colour: whether images are (n, H, W, 3); if not, what a three-channel autoencoder makes is averaged to grey.
         perceptual_vae: draws generated latents in the place of `vae`, whose decoder is faithful: best where a real
             picture is to come back, and without the detail that latents do not hold where there is none.

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from skiagraph.data.anatomy import REGIONS, SIDES, ZONES
-from skiagraph.data.captions import WORDINGS, Fact, Phrase, word
+from skiagraph.data.domains.chest.anatomy import REGIONS, SIDES, ZONES
+from skiagraph.data.domains.chest.captions import WORDINGS, Fact, Phrase, word
 
 NO_REGION = -1
 

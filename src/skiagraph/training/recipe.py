@@ -213,7 +213,7 @@ class TextModel(_Strict):
 
 
 class CaptionConfig(_Strict):
-    """How captions are made; see `skiagraph.data.captions`.
+    """How captions are made; see `skiagraph.data.domains.chest.captions`.
 
     `segmenter` finds the lungs that they speak of: a component, "thresholds" (no drawn masks), or null (labels alone).
     """

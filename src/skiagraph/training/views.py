@@ -21,9 +21,16 @@ from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor, nn
 
-from skiagraph.data.anatomy import REGIONS
 from skiagraph.data.datasets import Record
-from skiagraph.data.measure import MEASURE_NAMES, Cohorts, cohort_name, fit_cohorts, measure, standard_scores
+from skiagraph.data.domains.chest.anatomy import REGIONS
+from skiagraph.data.domains.chest.measure import (
+    MEASURE_NAMES,
+    Cohorts,
+    cohort_name,
+    fit_cohorts,
+    measure,
+    standard_scores,
+)
 from skiagraph.files import atomic_path
 from skiagraph.models.autoencoder import SmallAutoencoderKL
 from skiagraph.pipelines.organs import regions_of_lungs

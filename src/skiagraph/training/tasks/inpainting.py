@@ -10,10 +10,10 @@ import torch
 from diffusers import DPMSolverMultistepScheduler
 from torch import Generator, Tensor, nn
 
-from skiagraph.data.captions import Phrase, record_prompt
 from skiagraph.data.datasets import Record, masked
+from skiagraph.data.domains.chest.captions import Phrase, record_prompt
+from skiagraph.data.domains.colonoscopy import polyp_language, polyp_phrases
 from skiagraph.data.masks import read_mask
-from skiagraph.data.polyps import polyp_language, polyp_phrases
 from skiagraph.errors import DataError
 from skiagraph.models.registry import load_component
 from skiagraph.models.uvit import UViT2DModel

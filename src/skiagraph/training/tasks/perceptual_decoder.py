@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor, nn
 from torch.func import functional_call
 
-from skiagraph.data.captions import record_prompt
+from skiagraph.data.domains.chest.captions import record_prompt
 from skiagraph.errors import RecipeError
 from skiagraph.evaluation.imagenet import ImageNetExtractor
 from skiagraph.files import atomic_path

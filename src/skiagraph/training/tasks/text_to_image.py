@@ -18,10 +18,10 @@ from transformers import PreTrainedTokenizerBase
 from skiagraph.attention.adapter import adapter_of
 from skiagraph.attention.grounding import grounding_loss, pointing_game, threshold_iou
 from skiagraph.attention.heatmaps import capture_words, unit_maximum
-from skiagraph.data.anatomy import REGIONS
-from skiagraph.data.captions import Fact, Phrase, compose, facts_in_crop, facts_of, facts_unmeasured
 from skiagraph.data.datasets import Record
-from skiagraph.data.measure import Cohorts
+from skiagraph.data.domains.chest.anatomy import REGIONS
+from skiagraph.data.domains.chest.captions import Fact, Phrase, compose, facts_in_crop, facts_of, facts_unmeasured
+from skiagraph.data.domains.chest.measure import Cohorts
 from skiagraph.errors import RecipeError
 from skiagraph.files import weight_hashes
 from skiagraph.models.autoencoder import SmallAutoencoderKL

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from skiagraph.data import report_words as words
-from skiagraph.data.report_words import FINDINGS
+from skiagraph.data.domains.chest.report_words import FINDINGS
 from skiagraph.errors import ReportError
 
 __all__ = ["FINDINGS", "Finding", "Report", "parse_report"]

@@ -4,8 +4,8 @@ import pytest
 
 from skiagraph.data import report_words
 from skiagraph.data.datasets import LABELS
-from skiagraph.data.report_words import FINDINGS, LASTING, PROCEDURES, SIGNS
-from skiagraph.data.reports import parse_report
+from skiagraph.data.domains.chest.report_words import FINDINGS, LASTING, PROCEDURES, SIGNS
+from skiagraph.data.domains.chest.reports import parse_report
 
 EXAMPLES = {
     "effusion": "Blunting of the left costophrenic angle",

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skiagraph.data.anatomy import REGIONS, SIDES, ZONES
-from skiagraph.data.captions import (
+from skiagraph.data.datasets import LABELS, Record
+from skiagraph.data.domains.chest.anatomy import REGIONS, SIDES, ZONES
+from skiagraph.data.domains.chest.captions import (
     DENSE,
     OPAQUE,
     WORDINGS,
@@ -20,9 +21,8 @@ from skiagraph.data.captions import (
     report_prompt,
     word,
 )
-from skiagraph.data.datasets import LABELS, Record
-from skiagraph.data.measure import MEASURE_NAMES
-from skiagraph.data.reports import parse_report
+from skiagraph.data.domains.chest.measure import MEASURE_NAMES
+from skiagraph.data.domains.chest.reports import parse_report
 
 
 def record(*labels, **more):

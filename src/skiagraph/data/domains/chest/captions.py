@@ -11,9 +11,9 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from skiagraph.data.anatomy import SIDES, ZONES
 from skiagraph.data.datasets import Record
-from skiagraph.data.reports import Finding, Report
+from skiagraph.data.domains.chest.anatomy import SIDES, ZONES
+from skiagraph.data.domains.chest.reports import Finding, Report
 
 OPAQUE, DENSE, CLEAR = 2.0, 3.5, 0.8
 """Standard scores of zone density: an opacity from the first, a dense one from the second, clear below the third."""
@@ -110,7 +110,7 @@ def facts_of(record: Record, scores: Mapping[str, float]) -> list[Fact]:
 
     Args:
         record: labels, view, age and sex.
-        scores: standard scores from `skiagraph.data.measure.standard_scores`.
+        scores: standard scores from `skiagraph.data.domains.chest.measure.standard_scores`.
     """
     normal = "normal" in record.labels
     lungs = _clear_lungs(scores, below=OPAQUE) if normal else _opacities(scores)

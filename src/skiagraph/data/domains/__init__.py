@@ -1,0 +1,1 @@
+"""What pictures are of: one object a domain, and the code of those that ship."""
