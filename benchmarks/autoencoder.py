@@ -18,8 +18,8 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 from machine import machine
+from skiagraph.data.chest.captions import record_prompt
 from skiagraph.data.datasets import load_records
-from skiagraph.data.domains.chest.captions import record_prompt
 from skiagraph.data.images import read_radiograph, square
 from skiagraph.evaluation import bootstrap
 from skiagraph.files import write_json

@@ -6,8 +6,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from skiagraph.data.chest.reports import Report, parse_report
 from skiagraph.data.datasets import LABELS, READERS, Record, load_records, read_folder
-from skiagraph.data.domains.chest.reports import Report, parse_report
 from skiagraph.data.images import PICTURES, list_pictures
 from skiagraph.errors import DataError, ReportError
 

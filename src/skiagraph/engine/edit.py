@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from pydicom.uid import generate_uid
 
+from skiagraph.data.chest.anatomy import Regions
+from skiagraph.data.chest.roi import roi_of_all
 from skiagraph.data.dicom import is_dicom
-from skiagraph.data.domains.chest.anatomy import Regions
-from skiagraph.data.domains.chest.roi import roi_of_all
 from skiagraph.data.images import (
     SYNTHETIC_TEXT,
     Radiograph,

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from skiagraph.data.chest.captions import record_prompt
 from skiagraph.data.datasets import Record, masked
-from skiagraph.data.domains.chest.captions import record_prompt
 from skiagraph.data.images import read_picture
 from skiagraph.data.picture_sets import read_set
 from skiagraph.devices import AUTO

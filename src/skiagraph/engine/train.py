@@ -12,6 +12,7 @@ from accelerate import PartialState
 
 from skiagraph.data.datasets import Record
 from skiagraph.devices import AUTO, usable_device
+from skiagraph.domains.domain import load_domain
 from skiagraph.engine.job import open_run
 from skiagraph.errors import ModelError
 from skiagraph.files import sha256, weight_hashes
@@ -51,8 +52,9 @@ def train_recipe(
         ModelError: a model that the recipe names and that is not there.
         SkiagraphError: `output` holds another run.
     """
-    config = recipe.model_dump(mode="json")
-    data = data_hashes(records_of(recipe.data, "train"))
+    # The default is left out: runs from before there were domains go on.
+    config = recipe.model_dump(mode="json", exclude={"domain"} if recipe.domain == "chest" else None)
+    data = data_hashes(records_of(recipe.data, "train", load_domain(recipe.domain).labels))
     weights = {name: weight_hashes(model_folder(name)) for name in sorted(set(_models(config)))}
     with open_run(
         output, "train", config, weights=weights, data=data, overwrite=overwrite,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
@@ -10,15 +10,15 @@ import torch.nn.functional as F
 from rich.progress import track
 from torch import Generator, Tensor
 
-from skiagraph.data.datasets import Record, load_records
+from skiagraph.data.datasets import LABELS, Record, load_records
 from skiagraph.data.images import read_planes, square
 from skiagraph.errors import DataError
 from skiagraph.training.recipe import DataConfig
 
 
-def records_of(data: DataConfig, split: str) -> list[Record]:
+def records_of(data: DataConfig, split: str, labels: Collection[str] = LABELS) -> list[Record]:
     """The records of one split that a recipe trains or validates on; never empty."""
-    records = load_records(data.datasets, data.root, splits=[split])[: data.limit]
+    records = load_records(data.datasets, data.root, splits=[split], labels=labels)[: data.limit]
     if not records:
         raise DataError(f"no {split} images in {', '.join(data.datasets)}")
     return records

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Generator, Tensor, nn
 
+from skiagraph.domains.domain import load_domain
 from skiagraph.models.autoencoder import SmallAutoencoderKL
 from skiagraph.training.images import (
     load_images,
@@ -34,7 +35,7 @@ class AutoencoderTask:
     def __init__(self, recipe: AutoencoderRecipe) -> None:
         self.recipe = recipe
         data = recipe.data
-        records, val = records_of(data, "train"), records_of(data, "val")
+        records, val = (records_of(data, split, load_domain(recipe.domain).labels) for split in ("train", "val"))
         shape = data.image_size, data.fit, recipe.model.in_channels
         self.train = load_images(records, *shape)
         self.weights = torch.tensor([recipe.sampling.get(r.dataset, 1.0) for r in records])

@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Generator, Tensor, nn
 
 from skiagraph.data.datasets import LABELS, Record
+from skiagraph.domains.domain import load_domain
 from skiagraph.models.finding_classifier import FindingClassifier
 from skiagraph.training.images import (
     load_images,
@@ -35,7 +36,7 @@ class ClassifierTask:
         self.model = FindingClassifier(TARGETS, recipe.channels, recipe.data.image_size)
         self.train, self.train_targets = _load(recipe, "train")
         self.val, self.val_targets = _load(recipe, "val")
-        records = records_of(recipe.data, "train")
+        records = records_of(recipe.data, "train", load_domain(recipe.domain).labels)
         self.weights = torch.tensor([recipe.sampling.get(r.dataset, 1.0) for r in records])
         self.device = torch.device("cpu")
 
@@ -86,6 +87,6 @@ def targets_of(record: Record, *, complete: bool = False) -> list[float]:
 
 
 def _load(recipe: ClassifierRecipe, split: str) -> tuple[Tensor, Tensor]:
-    records = records_of(recipe.data, split)
+    records = records_of(recipe.data, split, load_domain(recipe.domain).labels)
     targets = torch.tensor([targets_of(r) for r in records])
     return load_images(records, recipe.data.image_size, recipe.data.fit), targets

@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 
 from skiagraph.data.datasets import Record, masked
 from skiagraph.data.masks import read_mask
+from skiagraph.domains.domain import load_domain
 from skiagraph.errors import DataError
 from skiagraph.models.segmenter import Segmenter
 from skiagraph.pipelines.mask_checks import least_agreement
@@ -60,8 +61,10 @@ class SegmenterTask:
     @classmethod
     def from_recipe(cls, recipe: SegmenterRecipe) -> SegmenterTask:
         """Trains on the data sets that the recipe names."""
-        records, masks = read_masks(_taken(records_of(recipe.data, "train"), recipe), recipe)
-        val = load_pairs(records_of(recipe.data, "val"), recipe)
+        records, masks = read_masks(
+            _taken(records_of(recipe.data, "train", load_domain(recipe.domain).labels), recipe), recipe
+        )
+        val = load_pairs(records_of(recipe.data, "val", load_domain(recipe.domain).labels), recipe)
         return cls(recipe, (_images(records, recipe), masks), val, [record.dataset for record in records])
 
     def to(self, device: torch.device) -> None:
@@ -95,8 +98,8 @@ def export_segmenter(
 
 def splits_of(recipe: SegmenterRecipe | LatentSegmenterRecipe) -> tuple[Pairs, Pairs]:
     """Training pairs, as many as the recipe takes, and validation pairs of the data sets it names."""
-    train = load_pairs(_taken(records_of(recipe.data, "train"), recipe), recipe)
-    return train, load_pairs(records_of(recipe.data, "val"), recipe)
+    train = load_pairs(_taken(records_of(recipe.data, "train", load_domain(recipe.domain).labels), recipe), recipe)
+    return train, load_pairs(records_of(recipe.data, "val", load_domain(recipe.domain).labels), recipe)
 
 
 def augmented(

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-from skiagraph.data.domains.chest.anatomy import SIDES, Regions
-from skiagraph.data.domains.chest.reports import Finding
+from skiagraph.data.chest.anatomy import SIDES, Regions
+from skiagraph.data.chest.reports import Finding
 from skiagraph.errors import DataError
 
 ORGANS = {"cardiomegaly": "heart"}
@@ -37,7 +37,7 @@ def roi_of(finding: Finding, regions: Regions, margin: float = 0.0) -> np.ndarra
 
     Args:
         finding: from a parsed report.
-        regions: masks by name, as `skiagraph.data.domains.chest.anatomy.regions_of` gives them.
+        regions: masks by name, as `skiagraph.data.chest.anatomy.regions_of` gives them.
         margin: share of the picture's side by which the region is grown.
 
     Raises:

@@ -7,13 +7,13 @@ is what attention to its words is checked and trained against.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 
+from skiagraph.data.captions import Fact, Phrase, caption_text
+from skiagraph.data.chest.anatomy import SIDES, ZONES
+from skiagraph.data.chest.reports import Finding, Report
 from skiagraph.data.datasets import Record
-from skiagraph.data.domains.chest.anatomy import SIDES, ZONES
-from skiagraph.data.domains.chest.reports import Finding, Report
 
 OPAQUE, DENSE, CLEAR = 2.0, 3.5, 0.8
 """Standard scores of zone density: an opacity from the first, a dense one from the second, clear below the third."""
@@ -24,20 +24,6 @@ SUSPECT = 1.3
 ONE_SIDED, LARGE = 0.6, 1.8
 """Mean standard score of the three signs of a difference between the lung bases (`_lean`): an effusion is on one side
 from the first, and a large one from the second."""
-
-
-@dataclass(frozen=True)
-class Fact:
-    """Something true of a picture: a key of `WORDINGS`, values for its blanks, and the region it speaks of.
-
-    `keep` is the probability that a caption keeps it, where that is not the recipe's.
-    """
-
-    key: str
-    side: str = ""
-    zone: str = ""
-    region: str | None = None
-    keep: float | None = None
 
 
 WORDINGS: Mapping[str, Sequence[str]] = {
@@ -95,14 +81,6 @@ SIDED = ("pneumonia", "infiltration", "consolidation", "effusion", "atelectasis"
 """Findings that look like an opacity, which therefore take the side and zone of a one-sided measured one."""
 
 
-@dataclass(frozen=True)
-class Phrase:
-    """A piece of a caption and the region of the picture it speaks of, if any."""
-
-    text: str
-    region: str | None = None
-
-
 def facts_of(record: Record, scores: Mapping[str, float]) -> list[Fact]:
     """Facts of one full-view radiograph.
 
@@ -110,7 +88,7 @@ def facts_of(record: Record, scores: Mapping[str, float]) -> list[Fact]:
 
     Args:
         record: labels, view, age and sex.
-        scores: standard scores from `skiagraph.data.domains.chest.measure.standard_scores`.
+        scores: standard scores from `skiagraph.data.chest.measure.standard_scores`.
     """
     normal = "normal" in record.labels
     lungs = _clear_lungs(scores, below=OPAQUE) if normal else _opacities(scores)
@@ -162,16 +140,16 @@ def facts_in_crop(facts: Sequence[Fact], visible: Mapping[str, float]) -> list[F
     return shown + kept
 
 
-def compose(facts: Sequence[Fact], rng: random.Random, dropout: float) -> list[Phrase]:
-    """A random caption: facts dropped with probability `dropout`, worded at random, in random order."""
-    kept = [f for f in facts if rng.random() < (1 - dropout if f.keep is None else f.keep)]
-    rng.shuffle(kept)
-    return [Phrase(word(f, rng.choice(WORDINGS[f.key])), f.region) for f in kept]
+def words(fact: Fact) -> list[str]:
+    """All wordings of a fact."""
+    return [word(fact, wording) for wording in WORDINGS[fact.key]]
 
 
-def caption_text(phrases: Sequence[Phrase]) -> str:
-    """Phrases as one prompt."""
-    return ". ".join(p.text for p in phrases)
+def caption_language() -> Iterable[str]:
+    """Every phrase that captions are made of: the corpus of the small tokenizer."""
+    for key, wordings in WORDINGS.items():
+        for wording, side, zone in product(wordings, ("", "bilateral", *SIDES), ("", *ZONES)):
+            yield word(Fact(key, side=side, zone=zone), wording)
 
 
 def word(fact: Fact, wording: str) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import phantoms
-from skiagraph.data.domains.colonoscopy import polyp_language, polyp_phrases
+from skiagraph.data.polyps import polyp_language, polyp_phrases
 from skiagraph.errors import DataError
 
 

@@ -1,1 +1,0 @@
-"""What pictures are of: one object a domain, and the code of those that ship."""
