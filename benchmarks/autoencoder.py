@@ -18,7 +18,7 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 from machine import machine
-from skiagraph.data.captions import record_prompt
+from skiagraph.data.chest.captions import record_prompt
 from skiagraph.data.datasets import load_records
 from skiagraph.data.images import read_radiograph, square
 from skiagraph.evaluation import bootstrap

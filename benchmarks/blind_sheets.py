@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from skiagraph.data.captions import record_prompt
+from skiagraph.data.chest.captions import record_prompt
 from skiagraph.data.datasets import load_records
 from skiagraph.data.images import read_radiograph, square
 from skiagraph.evaluation import bootstrap

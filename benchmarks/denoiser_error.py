@@ -65,7 +65,7 @@ def main() -> None:
     task = TextToImageTask(load_recipe(args.recipe), args.run / "cache", torch.device("cpu"))
     chosen = np.linspace(0, len(task.val_facts) - 1, args.n).round().astype(int)
     rng = random.Random(0)
-    captions = [caption_text(compose(task.val_facts[i], rng, dropout=0.25)) or "adult" for i in chosen]
+    captions = [caption_text(compose(task.val_facts[i], rng, 0.25, task.domain.words)) or "adult" for i in chosen]
     print(machine(), f"n {args.n} validation radiographs, timesteps {TIMESTEPS}")
     for name in args.model:
         pipeline = TextToImagePipeline.load(name)

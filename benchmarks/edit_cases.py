@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from skiagraph.data.captions import record_prompt
+from skiagraph.data.chest.captions import record_prompt
+from skiagraph.data.chest.roi import roi_of_all
 from skiagraph.data.datasets import Record, load_records
 from skiagraph.data.images import read_radiograph, square
-from skiagraph.data.roi import roi_of_all
 from skiagraph.data.wishes import read_wish
 from skiagraph.engine.edit import MARGIN
 from skiagraph.errors import DataError

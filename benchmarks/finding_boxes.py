@@ -22,7 +22,7 @@ from torch import Generator
 from machine import machine
 from skiagraph.attention.adapter import adapter_of
 from skiagraph.attention.heatmaps import capture_words, word_spans
-from skiagraph.data.captions import WORDINGS, record_prompt
+from skiagraph.data.chest.captions import WORDINGS, record_prompt
 from skiagraph.data.datasets import Record, data_root, load_records
 from skiagraph.data.images import read_radiograph, square
 from skiagraph.evaluation import bootstrap

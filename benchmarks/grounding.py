@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from machine import machine
 from skiagraph.attention.grounding import pointing_game, threshold_iou
 from skiagraph.attention.heatmaps import capture_words, word_spans
-from skiagraph.data.captions import record_prompt
+from skiagraph.data.chest.captions import record_prompt
 from skiagraph.data.datasets import load_records, masked
 from skiagraph.data.images import read_radiograph, square
 from skiagraph.data.masks import LUNG_SIDES, read_mask

@@ -24,8 +24,8 @@ from grounding import cases
 from machine import machine
 from skiagraph.attention.adapter import adapter_of
 from skiagraph.attention.heatmaps import capture_words, word_spans
+from skiagraph.data.chest.threshold_lungs import threshold_lungs
 from skiagraph.data.masks import LUNG_SIDES
-from skiagraph.data.threshold_lungs import threshold_lungs
 from skiagraph.engine.pairs import affinity_recipe
 from skiagraph.evaluation import dice, iou, pooled_iou
 from skiagraph.files import write_json

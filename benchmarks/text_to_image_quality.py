@@ -24,10 +24,11 @@ from PIL import Image
 
 from machine import machine
 from probes import DATASETS, reporting_judges
-from skiagraph.data.captions import record_prompt
+from skiagraph.data.chest.anatomy import regions_of_lungs
+from skiagraph.data.chest.captions import record_prompt
+from skiagraph.data.chest.measure import measure
 from skiagraph.data.datasets import Record, load_records
 from skiagraph.data.images import read_radiograph, square
-from skiagraph.data.measure import measure
 from skiagraph.engine.generate import GenerateConfig, generate
 from skiagraph.evaluation import (
     CopyCheck,
@@ -44,7 +45,7 @@ from skiagraph.evaluation.features import classify
 from skiagraph.evaluation.imagenet import ImageNetExtractor
 from skiagraph.files import write_json
 from skiagraph.models.registry import DEFAULT_MODEL, load_component
-from skiagraph.pipelines.organs import find_lungs, regions_of_lungs
+from skiagraph.pipelines.organs import find_lungs
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 from skiagraph.training.tasks.classifier import TARGETS, targets_of
 
@@ -151,7 +152,7 @@ def _effusion_sides(args: argparse.Namespace) -> Results:
     )
     asked, lean = [], []
     for report, image, lungs in zip(reports, images, found, strict=True):
-        if (regions := regions_of_lungs(lungs)) is not None:
+        if (regions := regions_of_lungs(lungs.numpy())) is not None:
             asked.append("right" in report)
             lean.append(measure(image, regions)["base density difference"])
     return {"AUROC side of effusion, generated": auroc(np.array(asked, int), np.array(lean))}

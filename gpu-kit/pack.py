@@ -78,7 +78,7 @@ def pack_data(recipe: TextToImageRecipe, output: Path, megabytes: float) -> int:
     Raises:
         SystemExit: not even the lowest quality fits.
     """
-    records = [r for split_name in ("train", "val") for r in records_of(recipe.data, split_name)]
+    records = [r for split_name in ("train", "val") for r in records_of(recipe, split_name)]
     pictures = []
     for record in track(records, "reading images", transient=True):
         pixels = square(read_radiograph(record.path).pixels, recipe.data.image_size, fit=recipe.data.fit)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from skiagraph.data.captions import report_prompt
-from skiagraph.data.reports import parse_report
+from skiagraph.data.chest.captions import report_prompt
+from skiagraph.data.chest.reports import parse_report
 from skiagraph.evaluation import report_findings as rf
 
 pytestmark = pytest.mark.data

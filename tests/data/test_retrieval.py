@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skiagraph.data.reports import parse_report
+from skiagraph.data.chest.reports import parse_report
 from skiagraph.data.retrieval import facts_of_report, retrieve
 from skiagraph.errors import ReportError
 

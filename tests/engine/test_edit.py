@@ -15,7 +15,7 @@ import skiagraph.engine.edit as job
 import skiagraph.pipelines.organs as organs
 import tiny
 from dicom_files import segmentation, write_dicom
-from skiagraph.data.anatomy import regions_of
+from skiagraph.data.chest.anatomy import regions_of
 from skiagraph.data.images import read_radiograph
 from skiagraph.engine.edit import MARGIN, EditConfig, edit
 from skiagraph.errors import DataError, ImageError, MaskError, ReportError, SkiagraphError

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import phantoms
 import skiagraph.engine.pairs as job
 import tiny
 from skiagraph.data.datasets import load_records
+from skiagraph.domains.chest import CHEST
 from skiagraph.engine.job import Run
 from skiagraph.engine.pairs import PairsConfig, make_pairs
 from skiagraph.errors import ModelError, ReportError
@@ -117,7 +119,8 @@ def test_several_classes_are_stored_as_labels(tiny_model, tmp_path, monkeypatch)
 @pytest.mark.parametrize("classes", [("lung",), ("right lung", "left lung")])
 def test_a_small_run_trains_nothing(whole, tiny_model, tmp_path, monkeypatch, classes):
     monkeypatch.setattr(job, "sample_with_maps", drawn)
-    monkeypatch.setattr(job, "AFFINITY", whole[0] / "work/affinity/model")  # the shipped one has seen no phantoms
+    own = replace(CHEST, affinity=str(whole[0] / "work/affinity/model"))
+    monkeypatch.setattr(job, "model_domain", lambda folder: own)  # the shipped one has seen no phantoms
     monkeypatch.setattr(job, "train", None)
     rows = make_pairs(config(tiny_model, classes=classes, own_networks=None), tmp_path, listen=silent)["pairs"]
     assert not (tmp_path / "work").exists()

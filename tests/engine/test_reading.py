@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import skiagraph.engine.reading as reading
-from skiagraph.data.anatomy import regions_of
-from skiagraph.data.reports import parse_report
+from skiagraph.data.chest.anatomy import regions_of
+from skiagraph.data.chest.reports import parse_report
 from skiagraph.engine.reading import Reader, density_changes, placed_as_named
 
 SIDE = 96

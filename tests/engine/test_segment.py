@@ -12,7 +12,7 @@ import phantoms
 import skiagraph.engine.segment as job
 import tiny
 from dicom_files import write_dicom
-from skiagraph.data.anatomy import components
+from skiagraph.data.chest.anatomy import components
 from skiagraph.data.images import square
 from skiagraph.data.masks import read_mask
 from skiagraph.engine.segment import SegmentConfig, segment

@@ -3,7 +3,7 @@ import csv
 import numpy as np
 import pytest
 
-from skiagraph.data.reports import Report, parse_report
+from skiagraph.data.chest.reports import Report, parse_report
 from skiagraph.errors import EvaluationError
 from skiagraph.evaluation import report_findings as rf
 

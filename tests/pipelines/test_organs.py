@@ -12,7 +12,7 @@ from PIL import Image
 import skiagraph.pipelines.organs as organs
 import tiny
 from dicom_files import segmentation
-from skiagraph.data.anatomy import REGIONS
+from skiagraph.data.chest.anatomy import REGIONS
 from skiagraph.data.images import Radiograph
 from skiagraph.errors import DataError, MaskError, ModelError
 from skiagraph.pipelines.organs import (

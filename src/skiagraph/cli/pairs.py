@@ -15,7 +15,9 @@ def run(
     output: Output,
     prompts: Annotated[Path, typer.Option(help="CSV with a column 'report', or text, one report or prompt a line.")],
     count: Annotated[int, typer.Option("-n", "--n", min=1, help="Images to sample, before any are dropped.")],
-    classes: Annotated[list[str] | None, typer.Option(help="What to mask; may be repeated. [default: lung]")] = None,
+    classes: Annotated[
+        list[str] | None, typer.Option(help="What to mask; may be repeated. [default: the domain's]")
+    ] = None,
     model: Model = DEFAULT_MODEL,
     seed: Annotated[int, typer.Option(min=0, help="Of the prompts' choice and of the first image.")] = 0,
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 30,
@@ -39,10 +41,13 @@ def run(
     Example: skiagraph pairs --prompts examples/prompts.csv -n 8 -o out/pairs
     """
     from skiagraph.data.tables import read_reports
+    from skiagraph.domains.domain import model_domain
     from skiagraph.engine.pairs import PairsConfig, make_pairs
+    from skiagraph.models.registry import model_folder
 
+    masked = tuple(classes or model_domain(model_folder(model)).classes)
     config = PairsConfig(
-        prompts=read_reports(prompts), count=count, classes=tuple(classes or ["lung"]), model=model, seed=seed,
+        prompts=read_reports(prompts), count=count, classes=masked, model=model, seed=seed,
         steps=steps, guidance=guidance, keep=keep, own_networks=own_networks, dtype=dtype.value,
         batch_size=batch_size, device=device,
     )  # fmt: skip

@@ -10,7 +10,7 @@ import bisect
 import csv
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -100,7 +100,11 @@ def data_root(root: str | Path | None = None) -> Path:
 
 
 def load_records(
-    names: Iterable[str], root: str | Path | None = None, *, splits: Iterable[str] | None = None
+    names: Iterable[str],
+    root: str | Path | None = None,
+    *,
+    splits: Iterable[str] | None = None,
+    labels: Collection[str] = LABELS,
 ) -> list[Record]:
     """Records of the named datasets, in a fixed order.
 
@@ -108,6 +112,7 @@ def load_records(
         names: keys of `READERS`.
         root: folder with one sub-folder per dataset; see `data_root`.
         splits: keep only these of "train", "val", "test"; all where None.
+        labels: names that a folder's own table may have.
 
     Raises:
         DataError: unknown dataset, missing folder or index, or an image the index names but the folder lacks.
@@ -116,15 +121,15 @@ def load_records(
     wanted = None if splits is None else set(splits)
     records: list[Record] = []
     for name in names:
-        found = READERS[name](base / name) if name in READERS else read_folder(base / name)
+        found = READERS[name](base / name) if name in READERS else read_folder(base / name, labels)
         records += [r for r in found if wanted is None or r.split in wanted]
     return records
 
 
-def read_folder(folder: Path) -> list[Record]:
+def read_folder(folder: Path, known: Collection[str] = LABELS) -> list[Record]:
     """Any other dataset: a folder with `metadata.csv`, one row per image.
 
-    Columns: `file` (relative to the folder), `patient` and `split` are required; `report`, `labels` (names of `LABELS`
+    Columns: `file` (relative to the folder), `patient` and `split` are required; `report`, `labels` (names of `known`
     joined by "|"), `view`, `age` in years, `sex` ("male" or "female") and `mask` are read where present.
 
     Raises:
@@ -136,7 +141,9 @@ def read_folder(folder: Path) -> list[Record]:
             f"unknown dataset {folder.name!r}: not one of {', '.join(sorted(READERS))}, "
             f"and {folder}/metadata.csv is missing"
         )
-    records = [_row_record(folder, row) for row in read_table(folder / "metadata.csv", "file", "patient", "split")]
+    records = [
+        _row_record(folder, row, known) for row in read_table(folder / "metadata.csv", "file", "patient", "split")
+    ]
     splits: dict[str, str] = {}
     for record in records:
         if splits.setdefault(record.patient, record.split) != record.split:
@@ -162,12 +169,12 @@ def masked(records: Iterable[Record]) -> list[Record]:
     return [r for r in records if r.mask is not None and r.mask_trusted]
 
 
-def _row_record(folder: Path, row: dict[str, str]) -> Record:
+def _row_record(folder: Path, row: dict[str, str], known: Collection[str]) -> Record:
     labels = frozenset(filter(None, (row.get("labels") or "").split("|")))
-    if labels - set(LABELS) or row["split"] not in ("train", "val", "test"):
+    if labels - set(known) or row["split"] not in ("train", "val", "test"):
         raise DataError(
             f"{folder}/metadata.csv, {row['file']}: split {row['split']!r} must be train, val or test, and labels of "
-            f"{', '.join(LABELS)}; found {', '.join(sorted(labels)) or 'none'}"
+            f"{', '.join(known)}; found {', '.join(sorted(labels)) or 'none'}"
         )
     return Record(
         dataset=folder.name,

@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 from pydicom.errors import InvalidDicomError
 
-from skiagraph.data.anatomy import split_lungs
+from skiagraph.data.chest.anatomy import split_lungs
 from skiagraph.data.dicom import is_dicom
 from skiagraph.data.images import square
 from skiagraph.errors import DataError, MaskError

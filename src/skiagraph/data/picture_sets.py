@@ -6,9 +6,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from skiagraph.data.chest.reports import Report, parse_report
 from skiagraph.data.datasets import LABELS, READERS, Record, load_records, read_folder
 from skiagraph.data.images import PICTURES, list_pictures
-from skiagraph.data.reports import Report, parse_report
 from skiagraph.errors import DataError, ReportError
 
 SPLITS = ("train", "val", "test")

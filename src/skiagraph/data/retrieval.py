@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skiagraph.data.reports import Report, parse_report
+from skiagraph.data.chest.reports import Report, parse_report
 from skiagraph.errors import ReportError
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from skiagraph.data.captions import finding_phrase, report_prompt
-from skiagraph.data.reports import Finding, Report, parse_report
+from skiagraph.data.chest.captions import finding_phrase, report_prompt
+from skiagraph.data.chest.reports import Finding, Report, parse_report
 from skiagraph.errors import ReportError
 
 

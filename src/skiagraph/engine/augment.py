@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from skiagraph.data.chest.reports import parse_report
 from skiagraph.data.datasets import Record, load_records, masked, read_folder, write_folder
 from skiagraph.data.images import SYNTHETIC_TEXT, read_picture, square, write_png
-from skiagraph.data.reports import parse_report
 from skiagraph.data.tables import read_table
 from skiagraph.devices import AUTO
 from skiagraph.engine.card import card_names, write_card

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from pydicom.uid import generate_uid
 
-from skiagraph.data.anatomy import Regions
+from skiagraph.data.chest.anatomy import Regions
+from skiagraph.data.chest.roi import roi_of_all
 from skiagraph.data.dicom import is_dicom
 from skiagraph.data.images import (
     SYNTHETIC_TEXT,
@@ -24,7 +25,6 @@ from skiagraph.data.images import (
 )
 from skiagraph.data.inputs import list_inputs
 from skiagraph.data.masks import read_region
-from skiagraph.data.roi import roi_of_all
 from skiagraph.data.tables import read_table
 from skiagraph.data.wishes import Wish, read_wish
 from skiagraph.devices import AUTO

@@ -9,9 +9,7 @@ from typing import Any
 
 import torch
 
-from skiagraph.data.captions import left_out
 from skiagraph.data.images import SYNTHETIC_TEXT, read_radiograph, write_png
-from skiagraph.data.reports import parse_report
 from skiagraph.devices import AUTO
 from skiagraph.engine.card import card_names, write_card
 from skiagraph.engine.contact_sheet import SHEET_LIMIT, SHEET_NAME, write_contact_sheet
@@ -97,7 +95,7 @@ class _Worker:
             self.pipeline.scheduler = make_scheduler(config.scheduler, self.pipeline.scheduler.config)
         self.prompts = dict(zip(config.reports, self.pipeline.in_model_words(config.reports), strict=True))
         read = self.pipeline.config.prompt_style == "findings"
-        self.dropped = {r: list(left_out(parse_report(r))) if read else [] for r in config.reports}
+        self.dropped = {r: list(self.pipeline.domain.left_out(r)) if read else [] for r in config.reports}
         if config.negative.strip():
             self.pipeline.in_model_words(config.negative)
 

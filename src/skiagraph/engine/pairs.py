@@ -19,6 +19,7 @@ from skiagraph.data.datasets import write_folder
 from skiagraph.data.images import SYNTHETIC_TEXT, write_png
 from skiagraph.data.masks import write_mask
 from skiagraph.devices import AUTO
+from skiagraph.domains.domain import Domain, model_domain
 from skiagraph.engine.card import card_names, write_card
 from skiagraph.engine.contact_sheet import SHEET_LIMIT, SHEET_NAME, write_contact_sheet
 from skiagraph.engine.job import Done, Run, open_run, plain
@@ -45,12 +46,6 @@ FEWEST_TO_FILTER = 12
 
 FEWEST_TO_TRAIN = 100
 """Runs of fewer images take the shipped networks where these know their classes: training took most of their time."""
-
-AFFINITY, JUDGE = "affinity-net", "lung-segmenter"
-"""Shipped networks of small runs: the affinities, and the segmenter whose agreement the filter goes by."""
-
-KNOWN = {"lung": (1, 2), "right lung": (1,), "left lung": (2,)}
-"""Classes that the shipped networks know, and their values in the judge's label maps."""
 
 AREA = (0.02, 0.9)
 """Share of the picture that all classes together must cover."""
@@ -134,6 +129,7 @@ class _Stages:
 
     def __init__(self, config: PairsConfig, run: Run) -> None:
         self.config, self.run, self.output = config, run, run.output
+        self.domain = model_domain(model_folder(config.model))
         self.rows: dict[str, dict[str, Any]] = {}
 
     def alive(self) -> list[dict[str, Any]]:
@@ -154,12 +150,17 @@ class _Stages:
         """Whether this run trains its networks on its own images."""
         if self.config.own_networks is not None:
             return self.config.own_networks
-        return self.config.count >= FEWEST_TO_TRAIN or not set(self.config.classes) <= set(KNOWN)
+        return self.config.count >= FEWEST_TO_TRAIN or not self._known()
+
+    def _known(self) -> bool:
+        """Whether the domain's networks know all classes."""
+        named = self.domain.affinity and self.domain.segmenter
+        return bool(named) and set(self.config.classes) <= set(self.domain.segmenter_values)
 
     def affinities(self) -> AffinityNet | None:
         """The shipped AffinityNet, or this run's own; None where no pair is left."""
         if not self.own_networks:
-            return load_component(AFFINITY).eval()
+            return load_component(self.domain.affinity).eval()
         self.label()
         return self.learn_affinities()
 
@@ -167,7 +168,7 @@ class _Stages:
         """Labels that affinities are learned from."""
 
         def confident(row: dict[str, Any]) -> Done:
-            labels = confident_labels(self._heats(row), self._image(row))
+            labels = confident_labels(self._heats(row), self._image(row), self.domain.masks)
             file = f"work/labels/{row['name']}.png"
             _write_labels(self.output / file, labels)
             return Done({"labelled": True}, files=(file,))
@@ -193,7 +194,7 @@ class _Stages:
             image = self._image(row)
             with torch.no_grad():
                 features = network(to_model_range(torch.from_numpy(image)[None, None]))[0]
-            result = refine(self._heats(row), image, features)
+            result = refine(self._heats(row), image, features, self.domain.masks)
             found = {"thresholds": list(result.thresholds), "confidence": round(result.confidence, 4)}
             share = float((result.labels > 0).mean())
             lacking = [c for c, t in zip(self.config.classes, result.thresholds, strict=True) if t is None]
@@ -240,7 +241,9 @@ class _Stages:
         """How well a segmenter that has not seen it, one trained on others or the judge, agrees with each pair."""
         images, labels = self._stack(rows), _tensor([self._labels(row) for row in rows])
         if not self.own_networks:
-            found = _known_classes(label_maps(load_component(JUDGE).eval(), images), self.config.classes)
+            found = _known_classes(
+                label_maps(load_component(self.domain.segmenter).eval(), images), self.config.classes, self.domain
+            )
             both = zip(rows, found, labels[:, 0].numpy(), strict=True)
             return {row["name"]: float(agreement(predicted, drawn)) for row, predicted, drawn in both}
         scores: dict[str, float] = {}
@@ -334,11 +337,11 @@ def _map_file(name: str, cls: str) -> str:
     return f"maps/{name}-{cls.replace(' ', '-')}.png"
 
 
-def _known_classes(found: Tensor, classes: Sequence[str]) -> np.ndarray:
+def _known_classes(found: Tensor, classes: Sequence[str], domain: Domain) -> np.ndarray:
     """The judge's label maps (n, H, W) in the numbers of a run's classes."""
     labels = np.zeros(found.shape, np.uint8)
     for number, name in enumerate(classes, start=1):
-        labels[np.isin(found.numpy(), KNOWN[name])] = number
+        labels[np.isin(found.numpy(), domain.segmenter_values[name])] = number
     return labels
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from skiagraph.data.anatomy import SIDES, ZONES, Regions
-from skiagraph.data.measure import measure
-from skiagraph.data.reports import Finding
-from skiagraph.data.roi import ORGANS, roi_of
+from skiagraph.data.chest.anatomy import SIDES, ZONES, Regions
+from skiagraph.data.chest.measure import measure
+from skiagraph.data.chest.reports import Finding
+from skiagraph.data.chest.roi import ORGANS, roi_of
 from skiagraph.errors import DataError
 from skiagraph.evaluation.features import EXTRACTOR, classify
 from skiagraph.models.registry import load_component

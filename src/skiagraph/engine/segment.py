@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skiagraph.data.anatomy import one_piece
+from skiagraph.data.chest.anatomy import one_piece
 from skiagraph.data.images import planes_of, read_image, read_planes, require_frontal, square, unsquare, write_png
 from skiagraph.data.inputs import Item, list_inputs
 from skiagraph.data.masks import LUNG_SIDES, read_mask, read_segments, write_mask

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from skiagraph.data.captions import record_prompt
+from skiagraph.data.chest.captions import record_prompt
 from skiagraph.data.datasets import Record
 from skiagraph.data.images import read_picture
 from skiagraph.data.picture_sets import read_set

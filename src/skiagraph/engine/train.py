@@ -51,8 +51,9 @@ def train_recipe(
         ModelError: a model that the recipe names and that is not there.
         SkiagraphError: `output` holds another run.
     """
-    config = recipe.model_dump(mode="json")
-    data = data_hashes(records_of(recipe.data, "train"))
+    # The default is left out: runs from before there were domains go on.
+    config = recipe.model_dump(mode="json", exclude={"domain"} if recipe.domain == "chest" else None)
+    data = data_hashes(records_of(recipe, "train"))
     weights = {name: weight_hashes(model_folder(name)) for name in sorted(set(_models(config)))}
     with open_run(
         output, "train", config, weights=weights, data=data, overwrite=overwrite,

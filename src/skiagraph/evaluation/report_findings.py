@@ -18,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 
-from skiagraph.data.reports import Report
+from skiagraph.data.chest.reports import Report
 from skiagraph.errors import EvaluationError
 from skiagraph.evaluation.result import MetricResult, bootstrap
 
@@ -171,7 +171,7 @@ def _counts(truth: Sequence[bool], found: Sequence[bool]) -> np.ndarray:
 
 
 def reads_as_normal(report: Report) -> bool:
-    """As `skiagraph.data.captions.report_prompt` decides it, also of a parser that names nothing unrecognised."""
+    """As a chest `report_prompt` decides it, also of a parser that names nothing unrecognised."""
     silent = not getattr(report, "unrecognised", ())
     return not report.present() and (report.normal or (bool(report.absent()) and silent))
 

@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor
 
-from skiagraph.data.anatomy import Regions, components, one_piece, regions_of
+from skiagraph.data.chest.anatomy import Regions, components, one_piece, regions_of
+from skiagraph.data.chest.threshold_lungs import threshold_lungs
 from skiagraph.data.dicom import is_dicom
 from skiagraph.data.images import Radiograph, square, write_png
 from skiagraph.data.masks import LUNG_SIDES, read_segments, read_sides
-from skiagraph.data.threshold_lungs import threshold_lungs
 from skiagraph.errors import DataError, MaskError, ModelError
 from skiagraph.models.latent_segmenter import LatentSegmenter
 from skiagraph.models.registry import load_component, shipped_models
@@ -115,7 +115,7 @@ PROVIDERS: dict[str, Provider] = {
 
 
 def complete_regions(organs: Mapping[str, np.ndarray]) -> Regions:
-    """All regions of `skiagraph.data.anatomy.REGIONS` from a provider's masks, whose own names stay.
+    """All regions of `skiagraph.data.chest.anatomy.REGIONS` from a provider's masks, whose own names stay.
 
     Raises:
         DataError: a lung is missing or empty.
@@ -221,12 +221,6 @@ def _by_thresholds(images: Tensor) -> Tensor:
         for side, lung in enumerate(threshold_lungs(image / 255) or (), start=1):
             row[torch.from_numpy(lung) & (row == 0)] = side
     return found
-
-
-def regions_of_lungs(lungs: Tensor) -> dict[str, np.ndarray] | None:
-    """All regions of one picture from its row (H, W) of `find_lungs`; None where a lung was not found."""
-    right, left = (lungs == 1).numpy(), (lungs == 2).numpy()
-    return regions_of(right, left) if right.any() and left.any() else None
 
 
 def _imported(module: str, package: str) -> Any:

@@ -14,18 +14,11 @@ from diffusers import DiffusionPipeline
 from skiagraph.attention.adapter import adapter_of
 from skiagraph.attention.heatmaps import capture_words, word_spans
 from skiagraph.devices import seeded, usable_device
+from skiagraph.domains.domain import Domain, load_domain
 from skiagraph.errors import ModelError
 from skiagraph.models.registry import DEFAULT_MODEL, loading, model_folder, require_kind
 from skiagraph.models.words import own_length
 from skiagraph.pipelines.text_to_image import TextToImagePipeline, with_words
-
-CLASS_WORDS: dict[str, tuple[str, ...]] = {
-    "lung": ("right lung", "left lung"),
-    "right lung": ("right lung",),
-    "left lung": ("left lung",),
-    "heart": ("heart",),
-}
-"""Words whose maps make up a class; any other class is its own word, which prompts must then hold."""
 
 FOREIGN = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 """Diffusers pipelines whose folders can be used as they are."""
@@ -66,6 +59,11 @@ def load_generator(
     return pipeline.to(place)
 
 
+def domain_of(pipeline: DiffusionPipeline) -> Domain:
+    """What a pipeline's pictures are of; other people's are taken for the chest's."""
+    return pipeline.domain if isinstance(pipeline, TextToImagePipeline) else load_domain("chest")
+
+
 def sample_with_maps(
     pipeline: DiffusionPipeline,
     prompts: Sequence[str],
@@ -81,8 +79,8 @@ def sample_with_maps(
 
     Args:
         pipeline: a `TextToImagePipeline`, or a diffusers pipeline with `unet` and `tokenizer`, as Stable Diffusion's.
-        prompts: one per image. The words of known classes (`CLASS_WORDS`) are put in front where they are missing.
-        classes: names; see `CLASS_WORDS`.
+        prompts: one per image. The words of the domain's classes are put in front where they are missing.
+        classes: names; see `Domain.class_words`.
         seeds: one per image.
         steps: denoising steps.
         guidance: guidance scale.
@@ -94,8 +92,9 @@ def sample_with_maps(
         ModelError: a class whose word a prompt lacks or loses to truncation, a model without attention to text, or
             so few steps that none is at such noise.
     """
-    words = [CLASS_WORDS.get(name, (name,)) for name in classes]
-    named = list(dict.fromkeys(w for name in classes for w in CLASS_WORDS.get(name, ())))
+    known = domain_of(pipeline).class_words
+    words = [known.get(name, (name,)) for name in classes]
+    named = list(dict.fromkeys(w for name in classes for w in known.get(name, ())))
     generators = [seeded(int(seed)) for seed in seeds]
     settings = {"num_inference_steps": steps, "guidance_scale": guidance, "generator": generators, "output_type": "np"}
     flat = [word for group in words for word in group]

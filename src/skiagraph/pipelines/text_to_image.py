@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +21,8 @@ from torch import Generator, Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from skiagraph.attention.adapter import adapter_of
-from skiagraph.data.captions import report_prompt
-from skiagraph.data.reports import parse_report
 from skiagraph.devices import seeded, usable_device
+from skiagraph.domains.domain import Domain, load_domain
 from skiagraph.errors import ModelError, ReportError
 from skiagraph.files import write_json
 from skiagraph.models.registry import DEFAULT_MODEL, loading, model_folder, require_kind
@@ -62,10 +61,11 @@ class TextToImagePipeline(DiffusionPipeline):
         scheduler: any diffusers scheduler of a beta schedule (`skiagraph.pipelines.schedulers`).
         prompt_length: text tokens the denoiser was trained with.
         prompt_style: "report" gives prompts to the encoder as they are; "findings" first reads them as a report and
-            states its findings in the words that the model was trained on (`skiagraph.data.captions.report_prompt`).
+            states its findings in the words that the model was trained on (`Domain.prompt_of`).
         colour: whether images are (n, H, W, 3); if not, what a three-channel autoencoder makes is averaged to grey.
         perceptual_vae: draws generated latents in the place of `vae`, whose decoder is faithful: best where a real
             picture is to come back, and without the detail that latents do not hold where there is none.
+        domain: what the pictures are of, as `load_domain` takes it.
     """
 
     model_cpu_offload_seq = "text_encoder->denoiser->vae->perceptual_vae"
@@ -82,13 +82,14 @@ class TextToImagePipeline(DiffusionPipeline):
         prompt_style: str = "report",
         colour: bool = False,
         perceptual_vae: nn.Module | None = None,
+        domain: str | Mapping[str, Any] = "chest",
     ) -> None:
         super().__init__()
         self.register_modules(
             denoiser=denoiser, vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, scheduler=scheduler,
             perceptual_vae=perceptual_vae,
         )  # fmt: skip
-        self.register_to_config(prompt_length=prompt_length, prompt_style=prompt_style, colour=colour)
+        self.register_to_config(prompt_length=prompt_length, prompt_style=prompt_style, colour=colour, domain=domain)
 
     @classmethod
     def load(
@@ -125,6 +126,11 @@ class TextToImagePipeline(DiffusionPipeline):
             text = path.read_text(encoding="utf-8").replace("TokenizersBackend", "PreTrainedTokenizerFast")
             stored = {name: value for name, value in json.loads(text).items() if name != "_name_or_path"}
             write_json(path, stored)
+
+    @property
+    def domain(self) -> Domain:
+        """What its pictures are of."""
+        return load_domain(self.config.domain)
 
     @property
     def image_side(self) -> int:
@@ -258,7 +264,7 @@ class TextToImagePipeline(DiffusionPipeline):
     def _worded(self, text: str) -> str:
         if self.config.prompt_style == "report":
             return text
-        worded = report_prompt(parse_report(text))
+        worded = self.domain.prompt_of(text)
         if not worded:
             raise ReportError(
                 f"no finding, view, age or sex recognised in {text[:80]!r}; name one, such as 'Cardiomegaly. PA view.'"

@@ -12,13 +12,15 @@ from torch import Generator, Tensor
 
 from skiagraph.data.datasets import Record, load_records
 from skiagraph.data.images import read_planes, square
+from skiagraph.domains.domain import load_domain
 from skiagraph.errors import DataError
-from skiagraph.training.recipe import DataConfig
+from skiagraph.training.recipe import Recipe
 
 
-def records_of(data: DataConfig, split: str) -> list[Record]:
-    """The records of one split that a recipe trains or validates on; never empty."""
-    records = load_records(data.datasets, data.root, splits=[split])[: data.limit]
+def records_of(recipe: Recipe, split: str) -> list[Record]:
+    """The records of one split that a recipe trains or validates on, with labels of its domain; never empty."""
+    data, labels = recipe.data, load_domain(recipe.domain).labels
+    records = load_records(data.datasets, data.root, splits=[split], labels=labels)[: data.limit]
     if not records:
         raise DataError(f"no {split} images in {', '.join(data.datasets)}")
     return records

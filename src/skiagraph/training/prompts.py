@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import product
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from skiagraph.data.anatomy import REGIONS, SIDES, ZONES
-from skiagraph.data.captions import WORDINGS, Fact, Phrase, word
+from skiagraph.data.captions import Phrase
 
 NO_REGION = -1
 
@@ -23,7 +21,7 @@ class PromptBatch:
     """Tokenised captions.
 
     ids: (batch, max_length) int64; mask: (batch, max_length) bool, True at real tokens; spans: (batch, phrases,
-    max_length) float, 1 at a phrase's tokens; region: (batch, phrases) int64 index into `REGIONS`, `NO_REGION` if none.
+    max_length) float, 1 at a phrase's tokens; region: (batch, phrases) int64 index into regions, or `NO_REGION`.
     """
 
     ids: Tensor
@@ -45,9 +43,12 @@ class PromptBatch:
 
 
 def tokenize_captions(
-    tokenizer: PreTrainedTokenizerBase, captions: Sequence[Sequence[Phrase]], max_length: int
+    tokenizer: PreTrainedTokenizerBase,
+    captions: Sequence[Sequence[Phrase]],
+    max_length: int,
+    regions: Sequence[str],
 ) -> PromptBatch:
-    """Tokenise captions phrase by phrase.
+    """Tokenise captions phrase by phrase; their regions are among the names `regions`.
 
     Phrases that no longer fit are left out whole, except that the first, which may be a whole report, is cut to fit.
     """
@@ -70,18 +71,11 @@ def tokenize_captions(
             begin = len(tokens) + (len(separator) if len(tokens) > len(start) else 0)
             tokens += piece
             spans[row, column, begin : len(tokens)] = 1
-            region[row, column] = REGIONS.index(phrase.region) if phrase.region else NO_REGION
+            region[row, column] = regions.index(phrase.region) if phrase.region else NO_REGION
         tokens += stop
         ids[row, : len(tokens)] = torch.tensor(tokens)
         mask[row, : len(tokens)] = True
     return PromptBatch(ids, mask, spans, region)
-
-
-def caption_language() -> Iterable[str]:
-    """Every phrase that captions are made of: the corpus of the small tokenizer."""
-    for key, wordings in WORDINGS.items():
-        for wording, side, zone in product(wordings, ("", "bilateral", *SIDES), ("", *ZONES)):
-            yield word(Fact(key, side=side, zone=zone), wording)
 
 
 @lru_cache(maxsize=65536)
@@ -91,6 +85,6 @@ def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
 
 def _affixes(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
     """Special tokens that the tokenizer puts before and after a text."""
-    whole, inner = tokenizer("lung")["input_ids"], list(_ids(tokenizer, "lung"))
+    whole, inner = tokenizer("word")["input_ids"], list(_ids(tokenizer, "word"))
     at = next(i for i in range(len(whole)) if whole[i : i + len(inner)] == inner)
     return whole[:at], whole[at + len(inner) :]

@@ -58,6 +58,7 @@ class OptimConfig(_Strict):
 
 
 class _Recipe(_Strict):
+    domain: str = Field("chest", description="name of a domain, or the path of its YAML file")
     seed: int = Field(0, ge=0)
     data: DataConfig
     optim: OptimConfig
@@ -215,9 +216,10 @@ class TextModel(_Strict):
 
 
 class CaptionConfig(_Strict):
-    """How captions are made; see `skiagraph.data.captions`.
+    """How captions are made; see `skiagraph.data.chest.captions`.
 
-    `segmenter` finds the lungs that they speak of: a component, "thresholds" (no drawn masks), or null (labels alone).
+    `segmenter` finds the regions that they speak of: a component, "thresholds" (lungs, no drawn masks), or null (labels
+    alone); where it is not given, the domain's.
     """
 
     segmenter: str | None = "lung-segmenter"

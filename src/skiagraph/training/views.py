@@ -21,12 +21,19 @@ from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor, nn
 
-from skiagraph.data.anatomy import REGIONS
+from skiagraph.data.chest.anatomy import regions_of_lungs
+from skiagraph.data.chest.measure import (
+    MEASURE_NAMES,
+    Cohorts,
+    cohort_name,
+    fit_cohorts,
+    measure,
+    standard_scores,
+)
 from skiagraph.data.datasets import Record
-from skiagraph.data.measure import MEASURE_NAMES, Cohorts, cohort_name, fit_cohorts, measure, standard_scores
+from skiagraph.domains.domain import Domain
 from skiagraph.files import atomic_path
 from skiagraph.models.autoencoder import SmallAutoencoderKL
-from skiagraph.pipelines.organs import regions_of_lungs
 from skiagraph.training.images import load_images, random_affine, to_model_range, warp
 
 FULL, MOVED, CROP = 0, 1, 2
@@ -44,7 +51,7 @@ class ViewBatch:
     """Views of some radiographs.
 
     moments: (n, 2 * latent channels, h, w), posterior mean and log variance.
-    regions: (n, regions, h, w) in [0, 1], share of each latent pixel inside each of `REGIONS`.
+    regions: (n, regions, h, w) in [0, 1], share of each latent pixel inside each of the domain's regions.
     shown: (n, regions) in [0, 1], how much of each region the view shows; 0 where it is unknown.
     """
 
@@ -144,7 +151,7 @@ def score_images(
     """
     raw = []
     for image, found in zip(images, lungs, strict=True):
-        regions = regions_of_lungs(found)
+        regions = regions_of_lungs(found.numpy())
         raw.append(None if regions is None else measure(image[0].numpy().astype(np.float32) / 255, regions))
     if cohorts is None:
         normal = [
@@ -169,6 +176,7 @@ def make_views(
     find: Callable[[Tensor], Tensor],
     cohorts: Cohorts | None,
     seed: int,
+    domain: Domain,
     *,
     cache: Path,
     identity: str,
@@ -182,11 +190,13 @@ def make_views(
     fresh = isinstance(autoencoder, SmallAutoencoderKL)
 
     def compute() -> tuple[dict[str, Tensor], dict]:
-        images = load_images(records, size, fit)
+        images = load_images(records, size, fit, 3 if domain.colour else 1)
         lungs = find(images)
-        scores, fitted = score_images(records, images, lungs, cohorts)
-        kept = {"images": images, "regions": _small_regions(lungs)}
-        tensors = kept if fresh else _three_views(images, lungs, autoencoder, seed)
+        scores, fitted = [None] * len(images), {}
+        if domain.measured:
+            scores, fitted = score_images(records, images, lungs, cohorts)
+        kept = {"images": images, "regions": _small_regions(lungs, domain)}
+        tensors = kept if fresh else _three_views(images, lungs, autoencoder, seed, domain)
         return tensors, {"scores": scores, "cohorts": fitted}
 
     with PartialState().main_process_first():
@@ -214,12 +224,12 @@ def _cached(
 
 
 @torch.no_grad()
-def _three_views(images: Tensor, lungs: Tensor, autoencoder: nn.Module, seed: int) -> dict[str, Tensor]:
+def _three_views(images: Tensor, lungs: Tensor, autoencoder: nn.Module, seed: int, domain: Domain) -> dict[str, Tensor]:
     generator = Generator().manual_seed(seed)
     found = []
     for kind in (FULL, MOVED, CROP):
         matrices, zoom = random_views(torch.full((len(images),), kind), generator)
-        found.append(_view(images, lungs, matrices, autoencoder))
+        found.append(_view(images, lungs, matrices, autoencoder, domain))
         if kind == FULL:
             before = found[FULL][2]
         found[-1] = (*found[-1][:2], shown_share(before, found[-1][2], zoom))
@@ -229,7 +239,9 @@ def _three_views(images: Tensor, lungs: Tensor, autoencoder: nn.Module, seed: in
     }
 
 
-def _view(images: Tensor, lungs: Tensor, matrices: Tensor, autoencoder: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
+def _view(
+    images: Tensor, lungs: Tensor, matrices: Tensor, autoencoder: nn.Module, domain: Domain
+) -> tuple[Tensor, Tensor, Tensor]:
     """Latent moments, small region maps and region areas in pixels of moved images."""
     moments, small, areas = [], [], []
     device = next(autoencoder.parameters()).device
@@ -237,7 +249,7 @@ def _view(images: Tensor, lungs: Tensor, matrices: Tensor, autoencoder: nn.Modul
         part = slice(start, start + 32)
         moved = warp(to_model_range(images[part]), matrices[part])
         moments.append(_moments(autoencoder, moved.to(device)).half().cpu())
-        masks = torch.stack([_stack(regions_of_lungs(row), images.shape[-1]) for row in lungs[part]])
+        masks = torch.stack([_stack(row, images.shape[-1], domain) for row in lungs[part]])
         masks = warp(masks, matrices[part], mode="nearest", padding="zeros")
         areas.append(masks.sum(dim=(-1, -2)))
         small.append((F.adaptive_avg_pool2d(masks, moments[-1].shape[-1]) * 255).round().to(torch.uint8))
@@ -250,15 +262,16 @@ def _moments(autoencoder: nn.Module, images: Tensor) -> Tensor:
         return autoencoder.encode(images.expand(-1, autoencoder.config.in_channels, -1, -1)).latent_dist.parameters
 
 
-def _small_regions(lungs: Tensor) -> Tensor:
-    maps = torch.zeros(len(lungs), len(REGIONS), REGION_SIDE, REGION_SIDE, dtype=torch.uint8)
+def _small_regions(lungs: Tensor, domain: Domain) -> Tensor:
+    maps = torch.zeros(len(lungs), len(domain.regions), REGION_SIDE, REGION_SIDE, dtype=torch.uint8)
     for row, found in zip(maps, lungs, strict=True):
-        whole = _stack(regions_of_lungs(found), lungs.shape[-1])
+        whole = _stack(found, lungs.shape[-1], domain)
         row.copy_((F.adaptive_avg_pool2d(whole, REGION_SIDE) * 255).round())
     return maps
 
 
-def _stack(regions: Mapping[str, np.ndarray] | None, size: int) -> Tensor:
+def _stack(found: Tensor, size: int, domain: Domain) -> Tensor:
+    regions = domain.regions_of(found.numpy())
     if regions is None:
-        return torch.zeros(len(REGIONS), size, size)
-    return torch.from_numpy(np.stack([regions[name] for name in REGIONS])).float()
+        return torch.zeros(len(domain.regions), size, size)
+    return torch.from_numpy(np.stack([regions[name] for name in domain.regions])).float()

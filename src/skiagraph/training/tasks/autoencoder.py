@@ -34,7 +34,7 @@ class AutoencoderTask:
     def __init__(self, recipe: AutoencoderRecipe) -> None:
         self.recipe = recipe
         data = recipe.data
-        records, val = records_of(data, "train"), records_of(data, "val")
+        records, val = (records_of(recipe, split) for split in ("train", "val"))
         shape = data.image_size, data.fit, recipe.model.in_channels
         self.train = load_images(records, *shape)
         self.weights = torch.tensor([recipe.sampling.get(r.dataset, 1.0) for r in records])

@@ -51,7 +51,7 @@ class ClassifierTask:
     @classmethod
     def from_recipe(cls, recipe: ClassifierRecipe) -> ClassifierTask:
         """Trains on the data sets that the recipe names."""
-        train, val = (records_of(recipe.data, split) for split in ("train", "val"))
+        train, val = (records_of(recipe, split) for split in ("train", "val"))
         return cls(recipe, _load(recipe, train), _load(recipe, val), [r.dataset for r in train])
 
     def to(self, device: torch.device) -> None:

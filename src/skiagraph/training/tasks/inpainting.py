@@ -10,7 +10,8 @@ import torch
 from diffusers import DPMSolverMultistepScheduler
 from torch import Generator, Tensor, nn
 
-from skiagraph.data.captions import Phrase, record_prompt
+from skiagraph.data.captions import Phrase
+from skiagraph.data.chest.captions import caption_language, record_prompt
 from skiagraph.data.datasets import Record, masked
 from skiagraph.data.masks import read_mask
 from skiagraph.data.polyps import polyp_language, polyp_phrases
@@ -20,7 +21,7 @@ from skiagraph.models.uvit import UViT2DModel
 from skiagraph.pipelines.inpaint import mask_area
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 from skiagraph.training.images import load_images, random_affine, random_indices, records_of, to_model_range, warp
-from skiagraph.training.prompts import PromptBatch, caption_language, tokenize_captions
+from skiagraph.training.prompts import PromptBatch, tokenize_captions
 from skiagraph.training.recipe import InpaintingRecipe
 from skiagraph.training.tasks.text_to_image import (
     VALIDATION_TIMESTEPS,
@@ -47,7 +48,7 @@ class InpaintingTask:
         self.recipe = recipe
         self.autoencoder = load_component(recipe.autoencoder).eval().requires_grad_(False)
         self.scheduler = training_scheduler(recipe.prediction_type)
-        self.train, self.val = (self._objects(records_of(recipe.data, split)) for split in ("train", "val"))
+        self.train, self.val = (self._objects(records_of(recipe, split)) for split in ("train", "val"))
         corpus = polyp_language() if recipe.captions == "polyps" else caption_language()
         self.tokenizer, self.frozen_text, trained_text, text_dim = text_parts(recipe.text, corpus)
         self.prompt_style = "report"
@@ -127,7 +128,7 @@ class InpaintingTask:
         return (means - (config.get("shift_factor") or 0.0)) * config.scaling_factor
 
     def _prompts(self, captions: list[list[Phrase]]) -> PromptBatch:
-        return tokenize_captions(self.tokenizer, captions, self.recipe.text.max_length).to(self.device)
+        return tokenize_captions(self.tokenizer, captions, self.recipe.text.max_length, ()).to(self.device)
 
     def _caption(self, phrases: list[Phrase], rng: random.Random) -> list[Phrase]:
         if rng.random() < self.recipe.unconditional:

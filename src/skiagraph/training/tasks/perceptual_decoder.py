@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor, nn
 from torch.func import functional_call
 
-from skiagraph.data.captions import record_prompt
+from skiagraph.data.chest.captions import record_prompt
 from skiagraph.errors import RecipeError
 from skiagraph.evaluation.imagenet import ImageNetExtractor
 from skiagraph.files import atomic_path
@@ -46,7 +46,10 @@ class PerceptualDecoderTask:
         autoencoder = load_component(recipe.autoencoder)
         if not isinstance(autoencoder, SmallAutoencoderKL):
             raise RecipeError(f"autoencoder {recipe.autoencoder} is no SmallAutoencoderKL; its encoder must be linear")
-        records, val = records_of(recipe.data, "train"), records_of(recipe.data, "val")
+        records, val = (
+            records_of(recipe, "train"),
+            records_of(recipe, "val"),
+        )
         self.weights = torch.tensor([record_weight(r, recipe.sampling) for r in records])
         prompts = [record_prompt(r) for r in records]
         with PartialState().main_process_first():

@@ -60,8 +60,8 @@ class SegmenterTask:
     @classmethod
     def from_recipe(cls, recipe: SegmenterRecipe) -> SegmenterTask:
         """Trains on the data sets that the recipe names."""
-        records, masks = read_masks(_taken(records_of(recipe.data, "train"), recipe), recipe)
-        val = load_pairs(records_of(recipe.data, "val"), recipe)
+        records, masks = read_masks(_taken(records_of(recipe, "train"), recipe), recipe)
+        val = load_pairs(records_of(recipe, "val"), recipe)
         return cls(recipe, (_images(records, recipe), masks), val, [record.dataset for record in records])
 
     def to(self, device: torch.device) -> None:
@@ -95,8 +95,8 @@ def export_segmenter(
 
 def splits_of(recipe: SegmenterRecipe | LatentSegmenterRecipe) -> tuple[Pairs, Pairs]:
     """Training pairs, as many as the recipe takes, and validation pairs of the data sets it names."""
-    train = load_pairs(_taken(records_of(recipe.data, "train"), recipe), recipe)
-    return train, load_pairs(records_of(recipe.data, "val"), recipe)
+    train = load_pairs(_taken(records_of(recipe, "train"), recipe), recipe)
+    return train, load_pairs(records_of(recipe, "val"), recipe)
 
 
 def augmented(

@@ -18,10 +18,10 @@ from transformers import PreTrainedTokenizerBase
 from skiagraph.attention.adapter import adapter_of
 from skiagraph.attention.grounding import grounding_loss, pointing_game, threshold_iou
 from skiagraph.attention.heatmaps import capture_words, unit_maximum
-from skiagraph.data.anatomy import REGIONS
-from skiagraph.data.captions import Fact, Phrase, compose, facts_in_crop, facts_of, facts_unmeasured
+from skiagraph.data.captions import Fact, Phrase, compose
+from skiagraph.data.chest.measure import Cohorts
 from skiagraph.data.datasets import Record
-from skiagraph.data.measure import Cohorts
+from skiagraph.domains.domain import Domain, load_domain
 from skiagraph.errors import RecipeError
 from skiagraph.files import weight_hashes
 from skiagraph.models.autoencoder import SmallAutoencoderKL
@@ -31,7 +31,7 @@ from skiagraph.models.uvit import PRESETS, UViT2DModel
 from skiagraph.pipelines.organs import THRESHOLDS, lung_finder
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 from skiagraph.training.images import random_indices, record_weight, records_of
-from skiagraph.training.prompts import NO_REGION, PromptBatch, caption_language, tokenize_captions
+from skiagraph.training.prompts import NO_REGION, PromptBatch, tokenize_captions
 from skiagraph.training.recipe import DenoiserModel, TextModel, TextToImageRecipe
 from skiagraph.training.views import CROP, FULL, ViewBatch, Views, make_views
 
@@ -97,10 +97,10 @@ class TextToImageTask:
     """Noise or velocity prediction, plus a loss that makes the words of localised phrases point to their region."""
 
     def __init__(self, recipe: TextToImageRecipe, cache: Path, device: torch.device) -> None:
-        self.recipe, self.device = recipe, device
+        self.recipe, self.device, self.domain = recipe, device, load_domain(recipe.domain)
         self.autoencoder = load_component(recipe.autoencoder).to(device).eval().requires_grad_(False)
         self.scheduler = training_scheduler(recipe.prediction_type)
-        self.tokenizer, self.frozen_text, trained_text, text_dim = text_parts(recipe.text, caption_language())
+        self.tokenizer, self.frozen_text, trained_text, text_dim = text_parts(recipe.text, self.domain.language())
         self.train, self.val, self.weights = self._views(cache)
         channels, side = self._latent_shape()
         denoiser = UViT2DModel(
@@ -147,7 +147,7 @@ class TextToImageTask:
         rng = random.Random(0)
         captions = [self._caption(i, self.val_facts[i], self.val_reports, rng, 0.0) for i in chosen.tolist()]
         generator = Generator().manual_seed(0)
-        losses, scores = [], _GroundingScores(adapter_of(model.denoiser).pointing)
+        losses, scores = [], _GroundingScores(adapter_of(model.denoiser).pointing, self.domain)
         for number, part in enumerate(chosen.split(32)):
             prompts = self._prompts(captions[32 * number : 32 * number + len(part)])
             views = self.val.batch(part, torch.full_like(part, FULL), generator)
@@ -172,6 +172,8 @@ class TextToImageTask:
             scheduler=sampler,
             prompt_length=self.recipe.text.max_length,
             prompt_style="findings" if self.frozen_text is None else "report",
+            colour=self.domain.colour,
+            domain=self.domain.stored,
         )
         pipeline.to(dtype=torch.float16).save_pretrained(folder)
 
@@ -190,6 +192,12 @@ class TextToImageTask:
         error = denoising_error(predict, self.scheduler, latents, timesteps, generator)
         return (error * self.loss_weights).mean()
 
+    @property
+    def segmenter(self) -> str | None:
+        """What finds regions: the recipe's where it names one, or else the domain's."""
+        captions = self.recipe.captions
+        return captions.segmenter if "segmenter" in captions.model_fields_set else self.domain.segmenter
+
     def _latent_shape(self) -> tuple[int, int]:
         """Channels and side of the latents."""
         moments = self.val.batch(
@@ -205,7 +213,11 @@ class TextToImageTask:
         return (sample - (config.get("shift_factor") or 0.0)) * config.scaling_factor
 
     def _prompts(self, captions: list[list[Phrase]]) -> PromptBatch:
-        return tokenize_captions(self.tokenizer, captions, self.recipe.text.max_length).trimmed().to(self.device)
+        return (
+            tokenize_captions(self.tokenizer, captions, self.recipe.text.max_length, self.domain.regions)
+            .trimmed()
+            .to(self.device)
+        )
 
     def _random_kinds(self, batch_size: int, generator: Generator) -> Tensor:
         c = self.recipe.captions
@@ -214,9 +226,9 @@ class TextToImageTask:
         return torch.multinomial(shares, batch_size, replacement=True, generator=generator)
 
     def _facts(self, full: list[list[Fact]], chosen: Tensor, kinds: Tensor, views: ViewBatch) -> list[list[Fact]]:
-        shown = [dict(zip(REGIONS, row, strict=True)) for row in views.shown.tolist()]
+        shown = [dict(zip(self.domain.regions, row, strict=True)) for row in views.shown.tolist()]
         rows = zip(chosen.tolist(), kinds.tolist(), shown, strict=True)
-        return [facts_in_crop(full[i], shares) if kind == CROP else full[i] for i, kind, shares in rows]
+        return [self.domain.in_crop(full[i], shares) if kind == CROP else full[i] for i, kind, shares in rows]
 
     def _random_caption(self, index: int, facts: list[Fact], kind: int, rng: random.Random) -> list[Phrase]:
         if rng.random() < self.recipe.unconditional:
@@ -230,29 +242,32 @@ class TextToImageTask:
         """The report for an encoder that reads reports, where there is one; else the facts."""
         if reports and reports[index] and self.frozen_text is not None:
             return [Phrase(reports[index])]
-        return compose(facts, rng, dropout)
+        return compose(facts, rng, dropout, self.domain.words)
 
     def _views(self, cache: Path) -> tuple[Views, Views, Tensor]:
         data, recipe = self.recipe.data, self.recipe
-        find = lung_finder(recipe.captions.segmenter, self.device)
-        train, val = records_of(data, "train"), records_of(data, "val")
+        find = lung_finder(self.segmenter, self.device)
+        train, val = (records_of(data, split, self.domain.labels) for split in ("train", "val"))
 
         def views(name: str, records: list[Record], seed: int, cohorts: Cohorts | None = None) -> Views:
             return make_views(
-                records, data.image_size, data.fit, self.autoencoder, find, cohorts, seed,
+                records, data.image_size, data.fit, self.autoencoder, find, cohorts, seed, self.domain,
                 cache=cache / f"{name}.safetensors", identity=self._views_identity(records, seed),
             )  # fmt: skip
 
         train_views = views("train", train, recipe.seed)
         val_views = views("val", val, recipe.seed + 1, train_views.cohorts)
-        self.train_facts, self.val_facts = _full_facts(train, train_views), _full_facts(val, val_views)
+        self.train_facts, self.val_facts = (
+            [self.domain.facts(r, s) for r, s in zip(records, of.scores, strict=True)]
+            for records, of in ((train, train_views), (val, val_views))
+        )
         self.reports, self.val_reports = [r.report for r in train], [r.report for r in val]
         weights = torch.tensor([record_weight(r, recipe.sampling) for r in train])
         return train_views, val_views, weights
 
     def _views_identity(self, records: list[Record], seed: int) -> str:
         """What cached views depend on: images, lungs and, unless encoding is done anew, the autoencoder."""
-        data, segmenter = self.recipe.data, self.recipe.captions.segmenter
+        data, segmenter = self.recipe.data, self.segmenter
         parts: list[Any] = [[(r.key, r.path.stat().st_size) for r in records], data.image_size, data.fit, segmenter]
         if segmenter not in (None, THRESHOLDS):
             parts.append(weight_hashes(model_folder(segmenter)))
@@ -261,16 +276,14 @@ class TextToImageTask:
         return json.dumps(parts)
 
 
-def _full_facts(records: list[Record], views: Views) -> list[list[Fact]]:
-    """Per radiograph, what a caption may say of the whole of it."""
-    return [facts_of(r, s) if s else facts_unmeasured(r) for r, s in zip(records, views.scores, strict=True)]
-
-
 class _GroundingScores:
     """Collects pointing-game accuracy and IoU per word and layer."""
 
-    def __init__(self, pointing: Sequence[str]) -> None:
+    def __init__(self, pointing: Sequence[str], domain: Domain) -> None:
         self.pointing = pointing
+        self.groups = {
+            name: [domain.regions.index(region) for region in some] for name, some in domain.word_groups.items()
+        }
         self.values: dict[str, list[Tensor]] = {}
 
     def add(self, by_layer: dict[str, Tensor], prompts: PromptBatch, regions: Tensor) -> None:
@@ -281,7 +294,7 @@ class _GroundingScores:
             target = _match(regions, words)
             hit, iou = pointing_game(words, target).float(), threshold_iou(words, target)
             used = (prompts.spans.sum(dim=-1) > 0) & (target.amax(dim=(-1, -2)) >= 0.5)
-            for group, members in _WORD_GROUPS.items():
+            for group, members in self.groups.items():
                 chosen = used & torch.isin(prompts.region, torch.tensor(members, device=used.device))
                 if layer == "middle":
                     self._put(f"pointing/{group}", hit[chosen])
@@ -292,14 +305,6 @@ class _GroundingScores:
 
     def _put(self, name: str, values: Tensor) -> None:
         self.values.setdefault(name, []).append(values)
-
-
-_WORD_GROUPS = {
-    "right lung": [REGIONS.index("right lung")],
-    "left lung": [REGIONS.index("left lung")],
-    "heart": [REGIONS.index("heart")],
-    "opacity": [i for i, name in enumerate(REGIONS) if name.endswith("zone")],
-}
 
 
 def pixel_weights(autoencoder: nn.Module, power: float = 1.0) -> Tensor:

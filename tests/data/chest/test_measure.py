@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from skiagraph.data.anatomy import regions_of
-from skiagraph.data.measure import MEASURE_NAMES, cohort_name, fit_cohorts, measure, standard_scores
+from skiagraph.data.chest.anatomy import regions_of
+from skiagraph.data.chest.measure import MEASURE_NAMES, cohort_name, fit_cohorts, measure, standard_scores
 
 
 def thorax(size=96):

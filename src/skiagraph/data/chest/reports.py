@@ -14,8 +14,8 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from skiagraph.data import report_words as words
-from skiagraph.data.report_words import FINDINGS
+from skiagraph.data.chest import report_words as words
+from skiagraph.data.chest.report_words import FINDINGS
 from skiagraph.errors import ReportError
 
 __all__ = ["FINDINGS", "Finding", "Report", "parse_report"]

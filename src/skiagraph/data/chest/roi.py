@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-from skiagraph.data.anatomy import SIDES, Regions
-from skiagraph.data.reports import Finding
+from skiagraph.data.chest.anatomy import SIDES, Regions
+from skiagraph.data.chest.reports import Finding
 from skiagraph.errors import DataError
 
 ORGANS = {"cardiomegaly": "heart"}
@@ -19,7 +19,7 @@ ZONE_OF = {"effusion": "lower"}
 
 
 def region_names(finding: Finding) -> list[str]:
-    """Names of the regions (`skiagraph.data.anatomy.REGIONS`) that a finding speaks of; their union is its place.
+    """Names of the regions (`anatomy.REGIONS`) that a finding speaks of; their union is its place.
 
     A zone without a side is that zone on both; neither is both lungs; a large effusion of one side is that lung; a
     finding of `ORGANS` is that organ.
@@ -37,7 +37,7 @@ def roi_of(finding: Finding, regions: Regions, margin: float = 0.0) -> np.ndarra
 
     Args:
         finding: from a parsed report.
-        regions: masks by name, as `skiagraph.data.anatomy.regions_of` gives them.
+        regions: masks by name, as `skiagraph.data.chest.anatomy.regions_of` gives them.
         margin: share of the picture's side by which the region is grown.
 
     Raises:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from phantoms import thorax
-from skiagraph.data.threshold_lungs import threshold_lungs
+from skiagraph.data.chest.threshold_lungs import threshold_lungs
 
 
 @pytest.mark.parametrize("side", [64, 150])

@@ -5,24 +5,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skiagraph.data.anatomy import REGIONS, SIDES, ZONES
-from skiagraph.data.captions import (
+from skiagraph.data.captions import Fact, caption_text, compose
+from skiagraph.data.chest.anatomy import REGIONS, SIDES, ZONES
+from skiagraph.data.chest.captions import (
     DENSE,
     OPAQUE,
     WORDINGS,
-    Fact,
-    caption_text,
-    compose,
     facts_in_crop,
     facts_of,
     facts_unmeasured,
     record_prompt,
     report_prompt,
     word,
+    words,
 )
+from skiagraph.data.chest.measure import MEASURE_NAMES
+from skiagraph.data.chest.reports import parse_report
 from skiagraph.data.datasets import LABELS, Record
-from skiagraph.data.measure import MEASURE_NAMES
-from skiagraph.data.reports import parse_report
 
 
 def record(*labels, **more):
@@ -113,12 +112,12 @@ def test_compose_drops_and_shuffles_but_keeps_what_must_stay(seed, dropout):
         Fact("adult"),
         Fact("cardiomegaly", region="heart"),
     ]
-    phrases = compose(facts, random.Random(seed), dropout)
+    phrases = compose(facts, random.Random(seed), dropout, words)
     assert any(p.text in WORDINGS["crop"] for p in phrases)
     assert len(phrases) <= len(facts)
     assert {p.region for p in phrases} <= {None, *REGIONS}
-    assert phrases == compose(facts, random.Random(seed), dropout)
-    assert len(compose(facts, random.Random(seed), 0.0)) == len(facts)
+    assert phrases == compose(facts, random.Random(seed), dropout, words)
+    assert len(compose(facts, random.Random(seed), 0.0, words)) == len(facts)
 
 
 def test_every_label_has_wordings_and_a_prompt_that_parses_back():
@@ -146,4 +145,4 @@ def test_reports_in_the_models_words(report, prompt):
 
 
 def test_caption_text_joins_phrases():
-    assert caption_text(compose([Fact("edema")] * 2, random.Random(0), 0.0)).count(". ") == 1
+    assert caption_text(compose([Fact("edema")] * 2, random.Random(0), 0.0, words)).count(". ") == 1

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skiagraph.data.anatomy import REGIONS, components, estimate_heart, one_piece, regions_of, split_lungs
+from skiagraph.data.chest.anatomy import REGIONS, components, estimate_heart, one_piece, regions_of, split_lungs
 from skiagraph.errors import DataError
 
 

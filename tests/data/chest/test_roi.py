@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from skiagraph.data.anatomy import regions_of
-from skiagraph.data.reports import parse_report
-from skiagraph.data.roi import region_names, roi_of, roi_of_all
+from skiagraph.data.chest.anatomy import regions_of
+from skiagraph.data.chest.reports import parse_report
+from skiagraph.data.chest.roi import region_names, roi_of, roi_of_all
 from skiagraph.errors import DataError
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from skiagraph.data.anatomy import SIDES, ZONES, Regions
+from skiagraph.data.chest.anatomy import SIDES, ZONES, Regions
 
 Measures = Mapping[str, float]
 Cohorts = Mapping[str, Mapping[str, tuple[float, float]]]
@@ -32,7 +32,7 @@ def measure(pixels: np.ndarray, regions: Regions) -> dict[str, float]:
 
     Args:
         pixels: float (H, W) in [0, 1], bright = dense.
-        regions: from `skiagraph.data.anatomy.regions_of`, bool (H, W).
+        regions: from `skiagraph.data.chest.anatomy.regions_of`, bool (H, W).
 
     Returns:
         `MEASURE_NAMES` to: density, the zone's median between the 5th (0) and 95th (1) percentile of the thorax's box;

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skiagraph.data.captions import report_prompt
-from skiagraph.data.reports import parse_report
+from skiagraph.data.chest.captions import report_prompt
+from skiagraph.data.chest.reports import parse_report
 from skiagraph.errors import ReportError
 
 

@@ -1,6 +1,6 @@
 """Words of radiology reports: names of findings, sides, zones and sizes, what is normal, and triggers of doubt and denial.
 
-All are regular expressions for lower-case text with single spaces. `skiagraph.data.reports` has the rules that use them.
+All are regular expressions for lower-case text with single spaces. `skiagraph.data.chest.reports` has the rules that use them.
 """
 
 from __future__ import annotations

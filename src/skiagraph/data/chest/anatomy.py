@@ -72,6 +72,12 @@ def regions_of(right: np.ndarray, left: np.ndarray) -> dict[str, np.ndarray]:
     return regions | {"lungs": right | left}
 
 
+def regions_of_lungs(found: np.ndarray) -> dict[str, np.ndarray] | None:
+    """All `REGIONS` from a label map (H, W), 1 right lung, 2 left; None where a lung was not found."""
+    right, left = found == 1, found == 2
+    return regions_of(right, left) if right.any() and left.any() else None
+
+
 def estimate_heart(right: np.ndarray, left: np.ndarray) -> np.ndarray:
     """Where the heart is expected from the lungs' extent alone, bool (H, W): an estimate, not a segmentation.
 

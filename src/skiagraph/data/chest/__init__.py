@@ -1,0 +1,1 @@
+"""What is known of chest radiographs: words, reports, anatomy, measures and captions."""

@@ -1,0 +1,60 @@
+"""Chest radiographs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from skiagraph.data.captions import Fact
+from skiagraph.data.chest import captions
+from skiagraph.data.chest.anatomy import REGIONS, regions_of_lungs
+from skiagraph.data.chest.reports import parse_report
+from skiagraph.data.datasets import LABELS, Record
+from skiagraph.domains.domain import Domain
+from skiagraph.masks.settings import RADIOGRAPHS
+
+
+def _facts(record: Record, scores: Mapping[str, float] | None) -> list[Fact]:
+    return captions.facts_of(record, scores) if scores else captions.facts_unmeasured(record)
+
+
+def _prompt_of(text: str) -> str:
+    return captions.report_prompt(parse_report(text))
+
+
+def _left_out(text: str) -> tuple[str, ...]:
+    return captions.left_out(parse_report(text))
+
+
+CHEST = Domain(
+    name="chest",
+    stored="chest",
+    labels=LABELS,
+    regions=REGIONS,
+    word_groups={
+        "right lung": ["right lung"],
+        "left lung": ["left lung"],
+        "heart": ["heart"],
+        "opacity": [name for name in REGIONS if name.endswith("zone")],
+    },
+    classes=("lung",),
+    class_words={
+        "lung": ("right lung", "left lung"),
+        "right lung": ("right lung",),
+        "left lung": ("left lung",),
+        "heart": ("heart",),
+    },
+    segmenter="lung-segmenter",
+    segmenter_values={"lung": (1, 2), "right lung": (1,), "left lung": (2,)},
+    affinity="affinity-net",
+    judge="cxr-classifier",
+    colour=False,
+    measured=True,
+    masks=RADIOGRAPHS,
+    facts=_facts,
+    in_crop=captions.facts_in_crop,
+    words=captions.words,
+    language=captions.caption_language,
+    prompt_of=_prompt_of,
+    left_out=_left_out,
+    regions_of=regions_of_lungs,
+)

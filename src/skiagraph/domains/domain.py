@@ -1,0 +1,110 @@
+"""A domain: what models and masks of one kind of picture have to know of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skiagraph.data.captions import Fact
+from skiagraph.data.datasets import Record
+from skiagraph.errors import DataError
+from skiagraph.masks.settings import MaskSettings
+
+GROUP = "skiagraph.domains"
+"""Entry points of packages that bring a `Domain`."""
+
+SHIPPED = {"chest": "CHEST", "colonoscopy": "COLONOSCOPY"}
+"""Objects of the domains that ship, in the modules of these names."""
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What is known of one kind of picture.
+
+    name: of the domain.
+    stored: what a model's `model_index.json` says of it: its name or, of a domain from a file, the file's fields.
+    labels: names of findings that a data set's `labels` may have.
+    regions: names of regions that phrases may speak of, in the order of training's maps.
+    word_groups: regions whose words are judged together in validation.
+    classes: what `pairs` masks unless told otherwise.
+    class_words: words whose maps make up a class; any other class is its own word.
+    segmenter: name or folder of the default segmenter; None where there is none.
+    segmenter_values: the segmenter's values that make up each class it knows.
+    affinity: name or folder of an AffinityNet of the segmenter's classes; None where runs train their own.
+    judge: name or folder of the classifier that reads findings; None where there is none.
+    colour: whether pictures have three channels.
+    measured: whether facts take standard scores of the lungs' densities and extents.
+    masks: how heat maps become masks.
+    facts: what a caption may say of a whole picture, from its record and its scores or None.
+    in_crop: of these facts, those of a crop, from the share in [0, 1] of each region that it shows.
+    words: all wordings of a fact.
+    language: every phrase of captions, the corpus of a small tokenizer.
+    prompt_of: a report in the words of captions; "" where it names nothing known.
+    left_out: what `prompt_of` drops of a report.
+    regions_of: masks bool (H, W) of `regions` from a segmenter's label map (H, W); None where they were not found.
+    """
+
+    name: str
+    stored: str | Mapping[str, Any]
+    labels: tuple[str, ...]
+    regions: tuple[str, ...]
+    word_groups: Mapping[str, Sequence[str]]
+    classes: tuple[str, ...]
+    class_words: Mapping[str, tuple[str, ...]]
+    segmenter: str | None
+    segmenter_values: Mapping[str, tuple[int, ...]]
+    affinity: str | None
+    judge: str | None
+    colour: bool
+    measured: bool
+    masks: MaskSettings
+    facts: Callable[[Record, Mapping[str, float] | None], list[Fact]]
+    in_crop: Callable[[Sequence[Fact], Mapping[str, float]], list[Fact]]
+    words: Callable[[Fact], Sequence[str]]
+    language: Callable[[], Iterable[str]]
+    prompt_of: Callable[[str], str]
+    left_out: Callable[[str], tuple[str, ...]]
+    regions_of: Callable[[np.ndarray], Mapping[str, np.ndarray] | None]
+
+
+def load_domain(source: str | Path | Mapping[str, Any]) -> Domain:
+    """A domain by name, by the path of its YAML file, or by such a file's fields.
+
+    Names are those that ship, and entry points of the group `skiagraph.domains`.
+
+    Raises:
+        DataError: no such name or file, or a field that is wrong; the message names file and field.
+    """
+    from skiagraph.domains.from_file import domain_of_fields, read_domain
+
+    if isinstance(source, Mapping):
+        return domain_of_fields(source, "the model's domain")
+    if Path(source).suffix in (".yaml", ".yml"):
+        return read_domain(Path(source))
+    return _named(str(source))
+
+
+def model_domain(folder: Path) -> Domain:
+    """The domain that a model's folder names; the chest where it names none."""
+    index = folder / "model_index.json"
+    fields = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
+    return load_domain(fields.get("domain", "chest"))
+
+
+@cache
+def _named(name: str) -> Domain:
+    if name in SHIPPED:
+        return getattr(import_module(f"skiagraph.domains.{name}"), SHIPPED[name])
+    found = {point.name: point for point in entry_points(group=GROUP)}
+    if name not in found:
+        known = ", ".join(sorted({*SHIPPED, *found}))
+        raise DataError(f"no domain {name!r}; known: {known}, or the path of a file that ends in .yaml")
+    return found[name].load()
