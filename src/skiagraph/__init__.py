@@ -33,7 +33,7 @@ _PUBLIC = {
     "info": "engine.info:describe",
     "load_recipe": "training.recipe:load_recipe",
     "pairs": "engine.pairs:make_pairs",
-    "parse_report": "data.reports:parse_report",
+    "parse_report": "data.chest.reports:parse_report",
     "pull": "engine.archive:pull",
     "push": "engine.archive:push",
     "retrieve": "data.retrieval:retrieve",

@@ -30,7 +30,7 @@ masks: {thresholds: [0.2, 0.4, 0.6]}
 """
 
 OPTIM = """
-optim: {steps: 20, batch_size: 2, learning_rate: 1.0e-3, precision: "no", log_every: 10, validate_every: 10,
+optim: {steps: 20, batch_size: 2, learning_rate: 1.0e-3, precision: float32, log_every: 10, validate_every: 10,
         tensorboard: false}
 """
 

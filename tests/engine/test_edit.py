@@ -123,7 +123,7 @@ def test_what_cannot_be_edited_is_named_and_nothing_is_written(picture, tiny_mod
     monkeypatch.undo()
     blind = tiny.lung_segmenter()
     blind.scores = lambda images: torch.tensor([1.0, 0, 0])[None, :, None, None].expand(1, 3, *images.shape[-2:])
-    monkeypatch.setattr(organs, "load_component", lambda name: blind)
+    monkeypatch.setattr(organs, "load_segmenter", lambda name: blind)
     with pytest.raises(DataError, match="no two lungs"):
         edit(config(picture, tiny_model), out)
     assert not out.exists()

@@ -8,7 +8,9 @@ import gradio as gr
 
 from skiagraph.app.generate import lines
 from skiagraph.app.runs import PROGRESS, Buttons, Runs, offered
-from skiagraph.engine.pairs import KNOWN, PairsConfig, make_pairs
+from skiagraph.domains.domain import model_domain
+from skiagraph.engine.pairs import PairsConfig, make_pairs
+from skiagraph.models.registry import DEFAULT_MODEL, model_folder
 
 EXAMPLES = "Normal chest. PA view of an adult.\nLeft lower lobe consolidation. AP view of a child."
 MOST = 200
@@ -37,7 +39,8 @@ def tab(runs: Runs) -> None:
         count = gr.Slider(1, MOST, 4, step=1, label="Pictures to draw", elem_id="pairs-count")
         keep = gr.Slider(0.1, 1, 1, step=0.1, label="Share that the filter keeps, from 12 on")
         seed = gr.Number(0, label="Seed", precision=0, minimum=0)
-    classes = gr.CheckboxGroup(list(KNOWN), value=["lung"], label="Masks of")
+    domain = model_domain(model_folder(DEFAULT_MODEL))
+    classes = gr.CheckboxGroup(list(domain.segmenter_values), value=list(domain.classes), label="Masks of")
     buttons = Buttons(runs, "Make pairs")
     pictures = gr.Gallery(label="Image, and its mask as an outline", columns=4, height="auto", object_fit="contain")
     told = gr.Markdown()
