@@ -1,12 +1,14 @@
 """Layouts of general use, as other programs write them."""
 
+import io
 import json
+import tarfile
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from skiagraph.data.layouts import READERS, coco, table
+from skiagraph.data.layouts import READERS, coco, table, webdataset
 from skiagraph.data.layouts.case import classes_of, label_of, read_labels, sex_of, split_of, years
 from skiagraph.errors import DataError
 
@@ -147,3 +149,14 @@ def test_classes_of_masks(tmp_path):
     assert (read_labels(tmp_path / "two.png", ("a", "b")) == labels).all()
     with pytest.raises(DataError, match="label 255 beyond the 2 classes"):
         read_labels(tmp_path / "one.png", ("a", "b"))
+
+
+@pytest.mark.parametrize("content", [b"{", b"[1]"])
+def test_a_damaged_sample_of_a_webdataset_is_named(tmp_path, content):
+    with tarfile.open(tmp_path / "train-000000.tar", "w") as tar:
+        for name, data in {"a.png": b"", "a.json": content}.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    with pytest.raises(DataError, match=r"train-000000\.tar: a\.json is no"):
+        webdataset.read(tmp_path)

@@ -8,6 +8,7 @@ import tarfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from skiagraph.data.layouts.case import SPLITS, Case, Member, case_of
 from skiagraph.errors import DataError
@@ -61,8 +62,18 @@ def _cases(archive: Path) -> Iterator[Case]:
     for parts in samples.values():
         image = next((parts[ending] for ending in PICTURES if ending in parts), None)
         if image:
-            facts = json.loads(parts["json"].bytes()) if "json" in parts else {}
+            facts = _facts(parts["json"]) if "json" in parts else {}
             yield case_of({"split": split} | facts, image, mask=parts.get("mask.png"))
+
+
+def _facts(member: Member) -> dict[str, Any]:
+    try:
+        facts = json.loads(member.bytes())
+    except ValueError as error:
+        raise DataError(f"{member.archive}: {member.name} is not valid JSON ({error})") from error
+    if not isinstance(facts, dict):
+        raise DataError(f"{member.archive}: {member.name} is no JSON object")
+    return facts
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
