@@ -18,7 +18,7 @@ from dicom_files import segmentation, write_dicom
 from skiagraph.data.chest.anatomy import regions_of
 from skiagraph.data.images import read_radiograph
 from skiagraph.engine.edit import MARGIN, EditConfig, edit
-from skiagraph.errors import DataError, ImageError, MaskError, ReportError, SkiagraphError
+from skiagraph.errors import DataError, ImageError, MaskError, ModelError, ReportError, SkiagraphError
 from skiagraph.pipelines.counterfactual import EditSettings, edit_image
 from skiagraph.progress import silent
 
@@ -268,3 +268,13 @@ def test_the_best_of_several_edits_is_kept(picture, tiny_model, tmp_path, monkey
     frame = edit(config(picture, tiny_model, best_of=3), tmp_path / "o", listen=silent)["frames"][0]
     assert starts == [("inversion", 0), ("noise", 1), ("noise", 2)]
     assert frame["read"][0]["towards"] == 0.3
+
+
+def test_a_model_of_another_domain_is_refused(picture, tiny_model, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(tiny_model, other)
+    index = json.loads((other / "model_index.json").read_text())
+    (other / "model_index.json").write_text(json.dumps(index | {"domain": "colonoscopy"}))
+    with pytest.raises(ModelError, match="makes pictures of the domain 'colonoscopy'"):
+        edit(config(picture, other), tmp_path / "o")
+    assert not (tmp_path / "o").exists()

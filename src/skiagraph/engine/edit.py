@@ -32,7 +32,7 @@ from skiagraph.engine.contact_sheet import SHEET_NAME, write_contact_sheet
 from skiagraph.engine.dicom_image import write_derived_dicom
 from skiagraph.engine.job import Done, open_run, plain
 from skiagraph.engine.reading import Reader, density_changes
-from skiagraph.errors import DataError, ImageError, MaskError, ReportError
+from skiagraph.errors import DataError, ImageError, MaskError, ModelError, ReportError
 from skiagraph.files import sha256, weight_hashes
 from skiagraph.models.registry import DEFAULT_MODEL, model_folder, not_drawn
 from skiagraph.pipelines.counterfactual import Edit, EditSettings, edit_image
@@ -157,6 +157,10 @@ class _Worker:
         self.config, self.output, self.strict = config, output, strict
         self.reader = Reader()
         self.pipeline = TextToImagePipeline.load(config.model, dtype=getattr(torch, config.dtype), device=config.device)
+        if self.pipeline.domain.name != "chest":
+            raise ModelError(
+                f"{config.model} makes pictures of the domain {self.pipeline.domain.name!r}; edits know chest radiographs"
+            )
 
     def __call__(self, cases: Sequence[_Case]) -> Iterator[Done]:
         for case in cases:
