@@ -157,9 +157,10 @@ class _Worker:
         self.config, self.output, self.strict = config, output, strict
         self.reader = Reader()
         self.pipeline = TextToImagePipeline.load(config.model, dtype=getattr(torch, config.dtype), device=config.device)
-        if self.pipeline.domain.name != "chest":
+        domain = self.pipeline.domain.name
+        if domain != "chest":
             raise ModelError(
-                f"{config.model} makes pictures of the domain {self.pipeline.domain.name!r}; edits know chest radiographs"
+                f"{config.model} makes pictures of the domain {domain!r}; edits know chest radiographs alone"
             )
 
     def __call__(self, cases: Sequence[_Case]) -> Iterator[Done]:
