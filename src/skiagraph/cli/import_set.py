@@ -8,29 +8,20 @@ from typing import Annotated, Any
 
 import typer
 
+from skiagraph.cli.export_set import Format
 from skiagraph.cli.options import Output, Overwrite
 
 SHOWN = 8
 """Findings without a label that are named on the screen."""
 
 
-class Layout(StrEnum):
-    """Layouts that are read."""
+PUBLISHED = (
+    "mimic-cxr", "chexpert", "nih-chestxray14", "padchest", "vindr-cxr", "jsrt", "montgomery", "shenzhen",
+)  # fmt: skip
+"""Layouts that are read and not written."""
 
-    imagefolder = "imagefolder"
-    coco = "coco"
-    nnunet = "nnunet"
-    decathlon = "decathlon"
-    webdataset = "webdataset"
-    csv = "csv"
-    mimic_cxr = "mimic-cxr"
-    chexpert = "chexpert"
-    nih_chestxray14 = "nih-chestxray14"
-    padchest = "padchest"
-    vindr_cxr = "vindr-cxr"
-    jsrt = "jsrt"
-    montgomery = "montgomery"
-    shenzhen = "shenzhen"
+Layout = StrEnum("Layout", {name.replace("-", "_"): name for name in (*Format, *PUBLISHED)})
+"""Layouts that are read."""
 
 
 def run(

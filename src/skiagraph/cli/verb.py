@@ -11,11 +11,11 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, NoReturn, get_type_hints
 
 import typer
 
-from skiagraph.errors import RecipeError, SkiagraphError
+from skiagraph.errors import SkiagraphError
 
 UNWRITABLE = (
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR,
@@ -51,6 +51,30 @@ def verb(run: Callable[..., dict[str, Any]]) -> Callable[..., None]:
     return _with_signature(called, run)
 
 
+def _read(context: typer.Context, path: Path | None) -> Path | None:
+    """Make a file's values the defaults of the verb's options."""
+    if path is None:
+        return None
+    import yaml
+
+    try:
+        given = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        _end(f"{path} cannot be read as YAML: {error}", 2)
+    if not isinstance(given, dict):
+        _end(f"{path} holds no options; write lines such as 'steps: 20'", 2)
+    names = {_plain(option): parameter.name for parameter in context.command.params for option in parameter.opts}
+    for name in given:
+        if _plain(name) not in names:
+            _end(f"{path}: {context.info_name} has no option {name!r}; see --help", 2)
+    context.default_map = {names[_plain(name)]: value for name, value in given.items()}
+    return path
+
+
+def _plain(option: Any) -> str:
+    return str(option).lstrip("-").replace("-", "_")
+
+
 def _with_options(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON, and nothing else.")] = False,
@@ -61,7 +85,7 @@ def _with_options(
             "--config",
             is_eager=True,
             dir_okay=False,
-            callback=lambda ctx, path: _read(ctx, path),
+            callback=_read,
             help="YAML file of this verb's options; those of the command line go first.",
         ),
     ] = None,
@@ -82,30 +106,6 @@ def _with_signature(called: Callable[..., None], run: Callable[..., Any]) -> Cal
     return called
 
 
-def _read(context: typer.Context, path: Path | None) -> Path | None:
-    """Make a file's values the defaults of the verb's options."""
-    if path is None:
-        return None
-    import yaml
-
-    names = {}
-    for parameter in context.command.params:
-        names |= {option.lstrip("-").replace("-", "_"): parameter.name for option in parameter.opts}
-    try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if not isinstance(given, dict):
-            raise RecipeError(f"{path} holds no options; write lines such as 'steps: 20'")
-        unknown = [name for name in given if str(name).replace("-", "_") not in names]
-        if unknown:
-            raise RecipeError(f"{path}: {context.info_name} has no option {unknown[0]!r}; see --help")
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        _end(f"{path} cannot be read as YAML: {error}", 2)
-    except RecipeError as error:
-        _end(str(error), 2)
-    context.default_map = {names[str(name).replace("-", "_")]: value for name, value in given.items()}
-    return path
-
-
 @contextlib.contextmanager
 def _hushed() -> Iterator[None]:
     """No progress, and nothing on standard output."""
@@ -115,6 +115,6 @@ def _hushed() -> Iterator[None]:
         yield
 
 
-def _end(line: str, code: int) -> None:
+def _end(line: str, code: int) -> NoReturn:
     print(f"skiagraph: {' '.join(line.split())}", file=sys.stderr)
     sys.exit(code)

@@ -163,5 +163,11 @@ def write_mask(
         Image.fromarray(stored).save(temporary, format="PNG", pnginfo=info)
 
 
+def write_labels(path: str | Path, labels: np.ndarray) -> None:
+    """Write a label map uint8 (H, W) atomically as a PNG with its own values, as nnU-Net and MONAI want them."""
+    with atomic_path(path) as temporary:
+        Image.fromarray(labels).save(temporary, format="PNG")
+
+
 def _placed(mask: np.ndarray, size: int, fit: str) -> np.ndarray:
     return (square(mask.astype(np.float32), size, fit=fit) >= 0.5).astype(np.uint8)

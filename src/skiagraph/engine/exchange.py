@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from PIL import Image
 from skiagraph.data.datasets import READERS as KNOWN
 from skiagraph.data.datasets import Record, load_records, read_folder, write_folder
 from skiagraph.data.dicom import is_dicom
-from skiagraph.data.images import PICTURES
+from skiagraph.data.inputs import SUFFIXES
 from skiagraph.data.layouts import NEED_MASKS, READERS, WRITERS
 from skiagraph.data.layouts.case import Case, Member, classes_of, copy_file, label_of, read_labels
 from skiagraph.data.layouts.table import COLUMNS
@@ -35,6 +34,9 @@ SHARES = (70, 10, 20)
 """Shares of patients that train, validate and test, where a layout has no split."""
 
 ORDER = ("train", "val", "test")
+
+LATERAL = ("LATERAL", "LL", "L")
+"""Names of views that are left out."""
 
 MAKERS = ("generate", "pairs", "augment")
 """Verbs whose pictures are synthetic."""
@@ -74,8 +76,7 @@ def import_set(
     if not source.exists():
         raise DataError(f"{source} does not exist; give the folder of the data set")
     read = read_csv(source, columns) if layout == "csv" else READERS[layout](source)
-    lateral = sum(case.view.upper() in ("LATERAL", "LL", "L") for case in read)
-    frontal = [case for case in read if case.view.upper() not in ("LATERAL", "LL", "L")]
+    frontal = [case for case in read if case.view.upper() not in LATERAL]
     cases = [case for case in frontal if _there(case.image)]
     if not cases:
         raise DataError(
@@ -97,7 +98,7 @@ def import_set(
             counts=_counts(cases), splits=dict(Counter(case.split for case in cases)),
             unmapped=dict(unmapped.most_common()),
             in_doubt=dict(Counter(f for case in cases for f in case.uncertain).most_common()),
-            missing=len(frontal) - len(cases), lateral=lateral, **_origin(source),
+            missing=len(frontal) - len(cases), lateral=len(read) - len(frontal), **_origin(source),
         )  # fmt: skip
         save_manifest(folder, manifest)
     return manifest
@@ -187,7 +188,7 @@ def _there(file: Path | Member) -> bool:
 
 
 def _check_kind(file: Path | Member) -> None:
-    known = Path(file.name).suffix.lower() in (*PICTURES, ".dcm", ".dicom")
+    known = Path(file.name).suffix.lower() in SUFFIXES
     if not known and (isinstance(file, Member) or not is_dicom(file)):
         raise DataError(f"{file} is no PNG, JPEG, WebP or DICOM file; convert it to PNG")
 
@@ -319,9 +320,5 @@ def _new_folder(output: Path, verb: str, overwrite: bool) -> Iterator[Path]:
         if _manifest(output).get("verb") != verb:
             raise DataError(f"{output} was not written by skiagraph {verb}; choose another --output")
     with atomic_path(output) as temporary:
-        try:
-            temporary.mkdir()
-            yield temporary
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+        temporary.mkdir()
+        yield temporary

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from skiagraph.data.datasets import write_folder
 from skiagraph.data.images import SYNTHETIC_TEXT, write_png
-from skiagraph.data.masks import write_mask
+from skiagraph.data.masks import write_labels, write_mask
 from skiagraph.devices import AUTO
 from skiagraph.domains.domain import Domain, model_domain
 from skiagraph.engine.card import card_names, write_card
@@ -170,7 +170,7 @@ class _Stages:
         def confident(row: dict[str, Any]) -> Done:
             labels = confident_labels(self._heats(row), self._image(row), self.domain.masks)
             file = f"work/labels/{row['name']}.png"
-            _write_labels(self.output / file, labels)
+            write_labels(self.output / file, labels)
             return Done({"labelled": True}, files=(file,))
 
         self._each("labelling", confident)
@@ -361,11 +361,6 @@ def _tensor(pictures: Sequence[np.ndarray]) -> Tensor:
 def _read(path: Path) -> np.ndarray:
     with Image.open(path) as picture:
         return np.array(picture.convert("L"))
-
-
-def _write_labels(path: Path, labels: np.ndarray) -> None:
-    with atomic_path(path) as temporary:
-        Image.fromarray(labels).save(temporary, format="PNG")
 
 
 def _write_overlay(path: Path, image: np.ndarray, labels: np.ndarray) -> None:

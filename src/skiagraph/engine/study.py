@@ -23,7 +23,7 @@ from skiagraph.data.images import read_picture
 from skiagraph.data.picture_sets import read_set
 from skiagraph.devices import AUTO
 from skiagraph.engine.job import Done, Outcome, Run, open_run, plain
-from skiagraph.engine.study_answers import Judged, answers, write_study
+from skiagraph.engine.study_answers import Arm, Judged, answers, write_study
 from skiagraph.engine.study_tasks import BATCH, TASKS, Cases, Pairs, StudyTask
 from skiagraph.errors import DataError
 from skiagraph.files import atomic_path, remove
@@ -68,24 +68,6 @@ class StudyConfig:
     steps: int = 500
     size: int = 128
     device: str = AUTO
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One way of training: so many `real` cases, a synthetic set `made` with its `share` of a batch, or a `control`."""
-
-    real: int
-    made: str = ""
-    share: float = 0.0
-    control: str = ""
-
-    @property
-    def name(self) -> str:
-        """As tables call it."""
-        if not self.real:
-            return f"{self.made} alone"
-        share = f", {self.share:g} of a batch" if self.share else ""
-        return f"real {self.real}" + "".join(f" + {extra}{share}" for extra in (self.made, self.control) if extra)
 
 
 def study(config: StudyConfig, output: Path, *, overwrite: bool = False, listen: Listener = progress) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -24,16 +24,22 @@ Scores = Mapping[str, Mapping[str, np.ndarray]]
 """What models said of cases, (seeds, n, ...), by arm and by held-out set."""
 
 
-class ArmLike(Protocol):
-    """What answers need to know of an arm; see `skiagraph.engine.study.Arm`."""
+@dataclass(frozen=True)
+class Arm:
+    """One way of training: so many `real` cases, a synthetic set `made` with its `share` of a batch, or a `control`."""
 
     real: int
-    made: str
-    share: float
-    control: str
+    made: str = ""
+    share: float = 0.0
+    control: str = ""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """As tables call it."""
+        if not self.real:
+            return f"{self.made} alone"
+        share = f", {self.share:g} of a batch" if self.share else ""
+        return f"real {self.real}" + "".join(f" + {extra}{share}" for extra in (self.made, self.control) if extra)
 
 
 class Judged:
@@ -78,7 +84,7 @@ class Answer:
         return {**vars(self), "difference": self.difference.to_dict()}
 
 
-def answers(arms: Sequence[ArmLike], judged: Judged, validation: str) -> list[Answer]:
+def answers(arms: Sequence[Arm], judged: Judged, validation: str) -> list[Answer]:
     """Every synthetic set's best share beside real cases alone and beside the controls, on every set but validation.
 
     Args:
@@ -96,7 +102,7 @@ def answers(arms: Sequence[ArmLike], judged: Judged, validation: str) -> list[An
     ]
 
 
-def _questions(arms: Sequence[ArmLike], judged: Judged, validation: str) -> Iterator[tuple[ArmLike, ArmLike]]:
+def _questions(arms: Sequence[Arm], judged: Judged, validation: str) -> Iterator[tuple[Arm, Arm]]:
     counts = sorted({arm.real for arm in arms if arm.real})
     for count in counts:
         same = [arm for arm in arms if arm.real == count]
@@ -119,7 +125,7 @@ def verdict(difference: MetricResult, p: float, margin: float) -> str:
 
 
 def _answer(
-    arm: ArmLike, other: ArmLike, test: str, difference: MetricResult, p: float, judged: Judged
+    arm: Arm, other: Arm, test: str, difference: MetricResult, p: float, judged: Judged
 ) -> Answer:  # fmt: skip
     metric, margin = judged.task.metric, judged.task.margin
     word = verdict(difference, p, margin)

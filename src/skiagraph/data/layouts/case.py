@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from skiagraph.data.datasets import LABELS
+from skiagraph.data.datasets import LABELS, OLDEST
 from skiagraph.data.images import read_picture, write_png
 from skiagraph.errors import DataError
 
@@ -140,7 +140,7 @@ def years(text: Any) -> float | None:
     if not found:
         return None
     value = float(found[1]) / {"m": 12, "w": 52, "d": 365}.get(found[2].lower(), 1)
-    return round(value, 2) if value <= 150 else None
+    return round(value, 2) if value <= OLDEST else None
 
 
 def label_of(finding: str) -> str | None:
@@ -177,12 +177,6 @@ def read_rows(path: Path, *columns: str, names: Sequence[str] = (), delimiter: s
 def drawn(path: Path, classes: Sequence[str]) -> Callable[[], np.ndarray]:
     """A function that reads a label map, for `Case.mask`, where a file's values are not ours."""
     return partial(read_labels, path, classes)
-
-
-def write_labels(path: Path, labels: np.ndarray) -> None:
-    """Write a label map as a PNG with the values 0, 1, 2, ..., as nnU-Net and MONAI want them."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(labels).save(path, format="PNG")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from skiagraph.data.layouts.case import Case, case_of, drawn, read_json, read_labels, write_as_png, write_labels
+from skiagraph.data.layouts.case import Case, case_of, drawn, read_json, read_labels, write_as_png
+from skiagraph.data.masks import write_labels
 from skiagraph.errors import DataError
 
 LISTS = {"train": "training", "val": "validation", "test": "test"}

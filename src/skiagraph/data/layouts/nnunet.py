@@ -17,8 +17,8 @@ from skiagraph.data.layouts.case import (
     read_labels,
     read_rows,
     write_as_png,
-    write_labels,
 )
+from skiagraph.data.masks import write_labels
 from skiagraph.errors import DataError
 
 TABLE = "cases.csv"
