@@ -141,8 +141,10 @@ def facts_in_crop(facts: Sequence[Fact], visible: Mapping[str, float]) -> list[F
 
 
 def words(fact: Fact) -> list[str]:
-    """All wordings of a fact."""
-    return [word(fact, wording) for wording in WORDINGS[fact.key]]
+    """All wordings of a fact; a placed finding's name alone is one more, so that it points to that place too."""
+    placed = [word(fact, wording) for wording in WORDINGS[fact.key]]
+    named = fact.key in SIDED and fact.side in SIDES
+    return placed + ([_plainly(Fact(fact.key)).text] if named else [])
 
 
 def caption_language() -> Iterable[str]:
