@@ -79,7 +79,8 @@ def test_an_effusion_lies_on_the_side_of_the_denser_higher_base(lean, key, side)
 
 def test_a_placed_finding_is_sometimes_named_alone_and_keeps_its_region():
     placed = Fact("pneumonia", side="right", zone="lower", region="right lower zone")
-    assert words(placed)[-1] == "pneumonia" and all("right" in text for text in words(placed)[:-1])
+    assert words(placed)[-1] == "pneumonia"
+    assert all("right" in text for text in words(placed)[:-1])
     phrases = [compose([placed], random.Random(seed), 0.0, words)[0] for seed in range(40)]
     assert {p.region for p in phrases if p.text == "pneumonia"} == {"right lower zone"}
     assert "pleural effusion" not in words(Fact("effusion", side="bilateral", region="lungs"))
