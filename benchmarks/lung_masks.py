@@ -5,7 +5,8 @@
 Masks of children (Kermany) and of the CC BY collection count the lung behind heart and diaphragm: `--whole` models are
 tested on them. Montgomery's and Shenzhen's leave it out, for `--fields`. Measures are of both lungs together at each
 picture's own size; differences are to the first model of each kind, paired by patient. A good flag marks the masks
-of a Dice below 0.85 and no others. Runs are kept in `-o`; the same command goes on.
+of a Dice below 0.85 and no others; the AUROC says how well agreement tells them at any bound. Runs are kept in `-o`; the
+same command goes on.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from PIL import Image
 from machine import machine
 from skiagraph.data.datasets import Record, load_records, masked
 from skiagraph.engine.segment import SegmentConfig, segment
-from skiagraph.evaluation import dice, hd95
+from skiagraph.evaluation import auroc, dice, hd95
 from skiagraph.evaluation.statistics import grouped_mean, paired_difference
 from skiagraph.files import write_json
 from skiagraph.pipelines.mask_checks import GOOD
@@ -36,6 +37,7 @@ class Cases(NamedTuple):
     dice: np.ndarray
     distance: np.ndarray
     flagged: np.ndarray
+    agreement: np.ndarray
     patients: np.ndarray
 
 
@@ -65,6 +67,7 @@ def _measured(model: str, records: list[Record], output: Path) -> Cases:
         np.array([dice(a[None], b[None]).value for a, b in pairs]),
         np.array([hd95(a[None], b[None]).value / max(a.shape) * 256 for a, b in pairs]),
         np.array([bool(row["flag"]) for row in kept]),
+        np.array([row["agreement"] for row in kept]),
         np.array([r.patient for r in records]),
     )
 
@@ -83,7 +86,11 @@ def _row(cases: Cases, first: Cases) -> dict[str, str]:
         f"Dice under {GOOD}": str(int((cases.dice < GOOD).sum())),
         "flagged of those": str(int(cases.flagged[cases.dice < GOOD].sum())),
         "flagged of the others": f"{cases.flagged[cases.dice >= GOOD].mean():.3f}",
+        "AUROC of agreement": "",
     }
+    if (cases.dice < GOOD).any():
+        told = auroc(cases.dice < GOOD, -cases.agreement)
+        row["AUROC of agreement"] = f"{told.value:.2f} ({told.low:.2f} to {told.high:.2f})"
     if cases is not first:
         gain = paired_difference("Dice", cases.dice, first.dice, cases.patients, "higher")
         row["over the first's"] = f"{gain.value:.3f} ({gain.low:.3f} to {gain.high:.3f})"

@@ -59,10 +59,10 @@ def test_the_shipped_segmenter_keeps_the_largest_piece(monkeypatch):
     assert found.shape == (2, SIDE, SIDE)
     assert np.array_equal(found[1], right + 2 * left)
     monkeypatch.setattr(organs, "load_segmenter", lambda name: network)
-    monkeypatch.setattr(organs, "scores_of_views", lambda *_: (hot, torch.tensor([0.9])))
+    monkeypatch.setattr(organs, "scores_of_views", lambda *_: (hot, torch.tensor([0.95])))
     hot = torch.from_numpy(np.eye(3, dtype=np.float32)[classes]).movedim(-1, 0)[None]
     assert np.array_equal(shipped_organs(IMAGE)["left lung"], left)
-    network.register_to_config(least_agreement=0.95)
+    monkeypatch.setattr(organs, "scores_of_views", lambda *_: (hot, torch.tensor([0.9])))
     with pytest.raises(DataError, match="for sure"):
         shipped_organs(IMAGE)
 

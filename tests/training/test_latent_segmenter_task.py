@@ -177,7 +177,8 @@ def test_the_published_recipe_asks_for_the_published_network_and_training():
 def test_images_are_left_as_they_are_where_nothing_is_varied(root, tmp_path):
     task = make_task(recipe(root), tmp_path)
     pairs = task.train
-    still, masks = augmented(pairs, torch.arange(4), torch.Generator().manual_seed(0), task.recipe, strength=0)
+    unvaried = task.recipe.model_copy(update={"augmentation": 0.0})
+    still, masks = augmented(pairs, torch.arange(4), torch.Generator().manual_seed(0), unvaried)
     stored = pairs[0].float() / 127.5 - 1
     assert all(any(torch.allclose(image, one, atol=1e-4) for one in stored) for image in still)
     assert all(any(torch.equal(mask, one.float()) for one in pairs[1]) for mask in masks)

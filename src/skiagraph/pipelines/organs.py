@@ -36,6 +36,9 @@ THRESHOLDS = "thresholds"
 
 Provider = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 
+SURE = 0.93
+"""Agreement of a picture's views from which on it shows lungs; a segmenter's own bound says whether its mask is good."""
+
 LUNG_SHARE = (0.015, 0.35)
 """Share of the picture that one lung covers."""
 
@@ -55,7 +58,7 @@ def shipped_organs(image: np.ndarray) -> dict[str, np.ndarray]:
     found = one_piece(scores[0].argmax(dim=0).to(torch.uint8).numpy())
     lungs = {"right lung": found == 1, "left lung": found == 2}
     check_lungs(lungs["right lung"], lungs["left lung"])
-    if agreement < segmenter.config.least_agreement:
+    if agreement < SURE:
         raise DataError(
             f"no lungs found for sure (views agree to {float(agreement):.2f}); is it a frontal chest radiograph?"
         )

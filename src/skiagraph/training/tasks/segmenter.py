@@ -29,11 +29,8 @@ from skiagraph.training.recipe import LatentSegmenterRecipe, SegmenterRecipe
 Pairs = tuple[Tensor, Tensor]
 """Images and label maps, uint8 (n, 1, size, size) each."""
 
-STRANGER = 1.4
-"""Changes of validation images over those of training images: what comes later differs more."""
-
 ENOUGH_TO_JUDGE = 200
-"""About so many validation images say how far a finished segmenter's views agree."""
+"""So many changed validation images say how far a finished segmenter's views agree; of few, each comes several times."""
 
 
 class SegmenterTask:
@@ -84,10 +81,9 @@ class SegmenterTask:
 def export_segmenter(
     model: nn.Module, recipe: SegmenterRecipe | LatentSegmenterRecipe, val: Pairs, folder: Path
 ) -> None:
-    """Save a segmenter with what its masks are held to, measured on validation images that were changed a lot."""
-    every = max(1, len(val[0]) // ENOUGH_TO_JUDGE)
-    some = tuple(part[::every] for part in val)
-    images, masks = augmented(some, torch.arange(len(some[0])), Generator().manual_seed(0), recipe, strength=STRANGER)
+    """Save a segmenter with what its masks are held to, measured on validation images changed as in training."""
+    chosen = torch.linspace(0, len(val[0]) - 1, ENOUGH_TO_JUDGE).round().long()
+    images, masks = augmented(val, chosen, Generator().manual_seed(0), recipe)
     least = least_agreement(model, images, masks[:, 0].long())
     model.register_to_config(one_piece=recipe.one_piece, least_agreement=round(least, 4))
     model.half().save_pretrained(folder)
@@ -100,15 +96,14 @@ def splits_of(recipe: SegmenterRecipe | LatentSegmenterRecipe) -> tuple[Pairs, P
 
 
 def augmented(
-    pairs: Pairs, chosen: Tensor, generator: Generator, recipe: SegmenterRecipe | LatentSegmenterRecipe, *,
-    strength: float = 1.0,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """The chosen pairs moved, turned, zoomed and changed in intensity as much as the recipe says, times `strength`.
+    pairs: Pairs, chosen: Tensor, generator: Generator, recipe: SegmenterRecipe | LatentSegmenterRecipe
+) -> tuple[Tensor, Tensor]:
+    """The chosen pairs moved, turned, zoomed and changed in intensity as much as the recipe says.
 
     Returns:
         Images float32 (batch, channels, size, size) in [-1, 1], and their label maps float32 (batch, 1, size, size).
     """
-    s, batch = strength * recipe.augmentation, len(chosen)
+    s, batch = recipe.augmentation, len(chosen)
     images, masks = (part[chosen] for part in pairs)
     matrices = random_affine(
         batch, generator, rotate=15 * s, zoom=0.35 * s, shift=0.1 * s, mirror=recipe.mirror, stretch=recipe.stretch
