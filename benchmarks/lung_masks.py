@@ -5,8 +5,8 @@
 Masks of children (Kermany) and of the CC BY collection count the lung behind heart and diaphragm: `--whole` models are
 tested on them. Montgomery's and Shenzhen's leave it out, for `--fields`. Measures are of both lungs together at each
 picture's own size; differences are to the first model of each kind, paired by patient. A good flag marks the masks
-of a Dice below 0.85 and no others; the AUROC says how well agreement tells them at any bound. Runs are kept in `-o`; the
-same command goes on.
+of a Dice below 0.85 and no others; the AUROC says how well agreement tells them at any bound. Runs are kept in `-o`;
+the same command goes on.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ THRESHOLDS = "thresholds"
 Provider = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 
 SURE = 0.93
-"""Agreement of a picture's views from which on it shows lungs; a segmenter's own bound says whether its mask is good."""
+"""Agreement of a picture's views from which on it shows lungs; a segmenter's own bound says whether masks are good."""
 
 LUNG_SHARE = (0.015, 0.35)
 """Share of the picture that one lung covers."""

@@ -30,7 +30,7 @@ Pairs = tuple[Tensor, Tensor]
 """Images and label maps, uint8 (n, 1, size, size) each."""
 
 ENOUGH_TO_JUDGE = 200
-"""So many changed validation images say how far a finished segmenter's views agree; of few, each comes several times."""
+"""So many changed validation images say how far a finished segmenter's views agree; few come several times each."""
 
 
 class SegmenterTask:
