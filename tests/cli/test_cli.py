@@ -12,20 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skiagraph.cli.main import main
+from commands import skiagraph
 from skiagraph.models.registry import DEFAULT_MODEL, model_folder
 
 FAST = ["--steps", "2", "--guidance", "1"]
-
-
-def skiagraph(monkeypatch, *arguments):
-    """Run in this process; the exit code."""
-    monkeypatch.setattr(sys, "argv", ["skiagraph", *map(str, arguments)])
-    try:
-        main()
-    except SystemExit as end:
-        return end.code or 0
-    return 0
 
 
 def test_generate_writes_labelled_images_sheet_and_manifest(monkeypatch, tmp_path, capsys):

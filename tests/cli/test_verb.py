@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from tests.cli.test_cli import skiagraph
 
+from commands import skiagraph
 from skiagraph.cli import main as program
 from skiagraph.errors import DataError
 

@@ -62,7 +62,7 @@ def known(folder):
     return found
 
 
-@pytest.mark.parametrize("form", WRITERS)
+@pytest.mark.parametrize("form", [form for form in WRITERS if form != "dicom"])
 @pytest.mark.parametrize("classes", CLASSES.values(), ids=CLASSES)
 def test_there_and_back_again(tmp_path, form, classes):
     ours = made_set(tmp_path / "ours", classes)
@@ -73,7 +73,7 @@ def test_there_and_back_again(tmp_path, form, classes):
     assert table.count(",true\n") == 1, "one picture is synthetic"
 
 
-@pytest.mark.parametrize("form", [form for form in WRITERS if form != "nnunet"])
+@pytest.mark.parametrize("form", [form for form in WRITERS if form not in ("nnunet", "dicom")])
 def test_pictures_without_masks(tmp_path, form):
     ours = made_set(tmp_path / "ours", masked=False)
     export_set(str(ours), form, tmp_path / "theirs", listen=silent)

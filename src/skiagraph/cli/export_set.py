@@ -19,6 +19,7 @@ class Format(StrEnum):
     decathlon = "decathlon"
     webdataset = "webdataset"
     csv = "csv"
+    dicom = "dicom"
 
 
 def run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,13 @@ def spacing_of(dataset: Dataset) -> tuple[float, float] | None:
     except (TypeError, ValueError):
         return None
     return (rows, columns) if rows > 0 and columns > 0 else None
+
+
+def referenced_images(dataset: Dataset) -> Iterator[str]:
+    """SOP Instance UIDs of the images that a SEG or a report refers to, wherever in it."""
+    for element in dataset.iterall():
+        if element.keyword == "ReferencedSOPInstanceUID":
+            yield str(element.value)
 
 
 def read_dicom(path: Path) -> tuple[np.ndarray, Dataset]:

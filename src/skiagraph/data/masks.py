@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,13 @@ from PIL.PngImagePlugin import PngInfo
 from pydicom.errors import InvalidDicomError
 
 from skiagraph.data.chest.anatomy import split_lungs
-from skiagraph.data.dicom import is_dicom
+from skiagraph.data.dicom import is_dicom, referenced_images
 from skiagraph.data.images import square
 from skiagraph.errors import DataError, MaskError
 from skiagraph.files import atomic_path
+
+TINTS = np.array([[255, 80, 60], [70, 150, 255], [90, 220, 120]], np.float32)
+"""RGB that classes are shown in, again from the first after the last."""
 
 LUNG_SIDES = ("right lung", "left lung")
 
@@ -105,17 +108,10 @@ def read_segments(path: str | Path, uid: str | None = None) -> dict[str, np.ndar
         raise MaskError(f"{path} is not a readable DICOM SEG file ({' '.join(str(error).split())[:200]})") from error
     if not found:
         raise MaskError(f"DICOM SEG {path} has no segments")
-    referenced = set(_referenced(dataset))
+    referenced = set(referenced_images(dataset))
     if uid is not None and referenced and uid not in referenced:
         raise MaskError(f"DICOM SEG {path} is of another image ({sorted(referenced)[0]}) than the one given ({uid})")
     return found
-
-
-def _referenced(dataset: pydicom.Dataset) -> Iterator[str]:
-    """SOP Instance UIDs of the images that a SEG file refers to, wherever in it."""
-    for element in dataset.iterall():
-        if element.keyword == "ReferencedSOPInstanceUID":
-            yield str(element.value)
 
 
 def read_sides(path: str | Path) -> tuple[np.ndarray, np.ndarray]:

@@ -46,6 +46,9 @@ CONTEXT = {
 }  # fmt: skip
 """JSON-LD context that the Croissant specification gives."""
 
+ENCODINGS = {"*.tar": "application/x-tar", "**/*.dcm": "application/dicom"}
+"""Of files by pattern, where they are not PNG."""
+
 
 def write_card(folder: Path, manifest: Mapping[str, Any], *, name: str = "") -> None:
     """Write `README.md` and `croissant.json` of a finished run or an export, atomically.
@@ -158,7 +161,8 @@ def _croissant(folder: Path, manifest: Mapping[str, Any], name: str) -> dict[str
     counts, origin = counts_of(manifest), manifest.get("origin", manifest)
     table = next((name for name in TABLES if (folder / name).is_file()), "manifest.json")
     fields = _fields(folder / table, table, manifest)
-    pattern = "*.tar" if any(folder.glob("*.tar")) else "**/*.*"
+    kinds = (kind for kind in ENCODINGS if any(folder.glob(kind)))
+    pattern = next(kinds, "**/*.*")
     return {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
@@ -176,16 +180,12 @@ def _croissant(folder: Path, manifest: Mapping[str, Any], name: str) -> dict[str
                 "sha256": sha256(folder / table),
             },
             {
-                "@type": "cr:FileSet", "@id": "files", "name": "files", "encodingFormat": _encoding(pattern),
-                "includes": pattern,
+                "@type": "cr:FileSet", "@id": "files", "name": "files", "includes": pattern,
+                "encodingFormat": ENCODINGS.get(pattern, "image/png"),
             },
         ],
         "recordSet": [{"@type": "cr:RecordSet", "@id": "pictures", "name": "pictures", "field": fields}],
     }  # fmt: skip
-
-
-def _encoding(pattern: str) -> str:
-    return "application/x-tar" if pattern == "*.tar" else "image/png"
 
 
 def _fields(path: Path, table: str, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from pydicom.uid import generate_uid
 from skiagraph.data.chest.anatomy import Regions
 from skiagraph.data.chest.roi import roi_of_all
 from skiagraph.data.dicom import is_dicom
+from skiagraph.data.dicom_image import write_derived_dicom
 from skiagraph.data.images import (
     SYNTHETIC_TEXT,
     Radiograph,
@@ -29,7 +30,6 @@ from skiagraph.data.tables import read_table
 from skiagraph.data.wishes import Wish, read_wish
 from skiagraph.devices import AUTO
 from skiagraph.engine.contact_sheet import SHEET_NAME, write_contact_sheet
-from skiagraph.engine.dicom_image import write_derived_dicom
 from skiagraph.engine.job import Done, open_run, plain
 from skiagraph.engine.reading import Reader, density_changes
 from skiagraph.errors import DataError, ImageError, MaskError, ModelError, ReportError

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-TINTS = np.array([[255, 80, 60], [70, 150, 255], [90, 220, 120]], np.float32)
-"""RGB of the classes, again from the first after the last."""
+from skiagraph.data.masks import TINTS
 
 OPACITY = 0.3
 

@@ -9,6 +9,7 @@ from skiagraph.data.layouts import (
     chexpert,
     coco,
     decathlon,
+    dicom,
     imagefolder,
     jsrt,
     mimic_cxr,
@@ -29,6 +30,7 @@ READERS: dict[str, Callable[[Path], list[Case]]] = {
     "decathlon": decathlon.read,
     "webdataset": webdataset.read,
     "csv": table.read,
+    "dicom": dicom.read,
     "mimic-cxr": mimic_cxr.read,
     "chexpert": chexpert.read,
     "nih-chestxray14": nih_chestxray14.read,
@@ -46,6 +48,7 @@ WRITERS: dict[str, Callable[[Mapping[str, Case], Path, Sequence[str]], Iterator[
     "decathlon": decathlon.write,
     "webdataset": webdataset.write,
     "csv": table.write,
+    "dicom": dicom.write,
 }
 
 NEED_MASKS = ("nnunet",)

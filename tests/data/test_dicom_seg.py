@@ -11,7 +11,7 @@ from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittle
 
 import phantoms
 import tiny
-from skiagraph.engine.dicom_seg import write_dicom_seg
+from skiagraph.data.dicom_seg import write_dicom_seg
 from skiagraph.engine.segment import SegmentConfig, segment
 from skiagraph.errors import ImageError, SkiagraphError
 from skiagraph.progress import silent
@@ -75,7 +75,7 @@ def test_the_job_takes_dicom_only_and_needs_highdicom(radiograph, tmp_path, monk
     assert [row["mask"] for row in manifest["images"]] == ["masks/x.dcm"]
     assert "use --format png" in manifest["failed"][0]["error"]
     monkeypatch.setitem(sys.modules, "highdicom", None)
-    monkeypatch.setattr("skiagraph.engine.dicom_seg.find_spec", lambda name: None)
+    monkeypatch.setattr("skiagraph.data.dicom_seg.find_spec", lambda name: None)
     with pytest.raises(SkiagraphError, match="pip install"):
         segment(config, tmp_path / "p", listen=silent)
     assert not (tmp_path / "p").exists()

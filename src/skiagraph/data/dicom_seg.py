@@ -14,7 +14,7 @@ from pydicom.uid import generate_uid
 
 import skiagraph
 from skiagraph.data.dicom import is_dicom, open_dicom
-from skiagraph.engine.overlay import TINTS
+from skiagraph.data.masks import TINTS
 from skiagraph.errors import ImageError, SkiagraphError
 from skiagraph.files import atomic_path
 
@@ -39,7 +39,7 @@ def check_highdicom() -> None:
         raise SkiagraphError("DICOM SEG needs highdicom: pip install 'skiagraph[dicom-seg]', or use --format png")
 
 
-def write_dicom_seg(path: Path, source: Path, labels: np.ndarray, classes: Sequence[str], model: str) -> None:
+def write_dicom_seg(path: Path, source: Path, labels: np.ndarray, classes: Sequence[str], model: str | None) -> None:
     """Write a binary SEG that refers to `source`, one segment a class; patient and study are the source's.
 
     A radiograph has no position in space, so the SEG has none either unless its source states one.
@@ -49,7 +49,7 @@ def write_dicom_seg(path: Path, source: Path, labels: np.ndarray, classes: Seque
         source: a DICOM radiograph of one frame.
         labels: uint8 (Rows, Columns), 0 background, k the k-th of `classes`.
         classes: names of the segments.
-        model: name of what made them.
+        model: name of what made them; None for masks that a person drew.
 
     Raises:
         ImageError: a source that is not DICOM, or lacks what a SEG must repeat of it.
@@ -62,11 +62,14 @@ def write_dicom_seg(path: Path, source: Path, labels: np.ndarray, classes: Seque
     orientation = dataset.get("PatientOrientation") or ""
     for keyword in MAY_BE_EMPTY:
         dataset.setdefault(keyword, "")
-    algorithm = hd.AlgorithmIdentificationSequence(model, codes.cid7162.ArtificialIntelligence, skiagraph.__version__)
+    kind, made_by = hd.seg.SegmentAlgorithmTypeValues.MANUAL, None
+    if model is not None:
+        kind = hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC
+        made_by = hd.AlgorithmIdentificationSequence(model, codes.cid7162.ArtificialIntelligence, skiagraph.__version__)
     segments = [
         hd.seg.SegmentDescription(
-            number, name, codes.SCT.AnatomicalStructure, _code(name), hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
-            algorithm, display_color=hd.color.CIELabColor.from_rgb(*map(int, TINTS[(number - 1) % len(TINTS)])),
+            number, name, codes.SCT.AnatomicalStructure, _code(name), kind, made_by,
+            display_color=hd.color.CIELabColor.from_rgb(*map(int, TINTS[(number - 1) % len(TINTS)])),
         )
         for number, name in enumerate(classes, start=1)
     ]  # fmt: skip
@@ -83,7 +86,7 @@ def write_dicom_seg(path: Path, source: Path, labels: np.ndarray, classes: Seque
                 sop_instance_uid=generate_uid(),
                 instance_number=1,
                 manufacturer="skiagraph",
-                manufacturer_model_name=model,
+                manufacturer_model_name=model or "skiagraph",
                 software_versions=skiagraph.__version__,
                 device_serial_number="0",
                 omit_empty_frames=False,
