@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= out/demo
 
-.PHONY: demo test test-all docs lint gpu-kit clean
+.PHONY: demo test test-all docs notebooks lint gpu-kit clean
 
 demo: $(VENV)/.installed
 	$(BIN)/skiagraph generate --reports examples/reports.csv -o $(OUT)
@@ -18,6 +18,9 @@ test-all: $(VENV)/.installed
 
 docs: $(VENV)/.installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict -d out/site
+
+notebooks: $(VENV)/.installed
+	TQDM_DISABLE=1 PYTHONWARNINGS=ignore $(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --inplace docs/notebooks/*.ipynb
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
+from skiagraph.data.chest.targets import TARGETS, targets_of
 from skiagraph.data.datasets import load_records
 from skiagraph.data.images import read_radiograph, square
 from skiagraph.evaluation.imagenet import ImageNetExtractor
 from skiagraph.evaluation.judges import ClassifierJudge, Judge, ProbeJudge
 from skiagraph.files import atomic_path
-from skiagraph.training.tasks.classifier import TARGETS, targets_of
 
 DATASETS = ("kermany_pneumonia", "nih_chestxray14", "nih_chestxray14_more", "montgomery")
 SIDE, CHUNK = 256, 256

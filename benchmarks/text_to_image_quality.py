@@ -27,6 +27,7 @@ from probes import DATASETS, reporting_judges
 from skiagraph.data.chest.anatomy import regions_of_lungs
 from skiagraph.data.chest.captions import record_prompt
 from skiagraph.data.chest.measure import measure
+from skiagraph.data.chest.targets import TARGETS, targets_of
 from skiagraph.data.datasets import Record, load_records
 from skiagraph.data.images import read_radiograph, square
 from skiagraph.engine.generate import GenerateConfig, generate
@@ -47,7 +48,6 @@ from skiagraph.files import write_json
 from skiagraph.models.registry import DEFAULT_MODEL, load_component
 from skiagraph.pipelines.organs import find_lungs
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
-from skiagraph.training.tasks.classifier import TARGETS, targets_of
 
 SIDE = 256
 PLANTED = 100

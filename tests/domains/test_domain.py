@@ -18,6 +18,7 @@ from skiagraph.engine.pairs import PairsConfig, make_pairs
 from skiagraph.engine.segment import SegmentConfig, segment
 from skiagraph.engine.train import train_recipe
 from skiagraph.errors import DataError, ReportError
+from skiagraph.models.registry import load_component
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 from skiagraph.progress import silent
 from skiagraph.training.recipe import load_recipe
@@ -75,6 +76,10 @@ def test_an_invented_domain_from_words_to_pairs(shapes):
     phrases = compose(facts, random.Random(0), 0.0, domain.words)
     assert {p.region for p in phrases} == {"ring", "disc"}
     assert {p.text for p in phrases} <= set(domain.language())
+    assert domain.record_prompt(record) == "disc. ring"
+    assert domain.target_values(record, False) == [1.0] * len(domain.targets)
+    reader = train_recipe(_recipe(shapes, "read", "task: classifier\nchannels: [8, 8]"), shapes / "read", listen=silent)
+    assert tuple(load_component(reader).config.labels) == domain.targets
     sizes = "channels: [4, 8, 8]\nclasses: [ring, disc]"
     segmenter = train_recipe(_recipe(shapes, "seg", f"task: segmenter\n{sizes}"), shapes / "seg", listen=silent)
     tiny.autoencoder().save_pretrained(shapes / "autoencoder")

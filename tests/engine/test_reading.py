@@ -74,7 +74,7 @@ def reader(monkeypatch):
     monkeypatch.setattr(
         reading, "classify", lambda *_: (None, {name: np.array([0.2, value]) for name, value in says.items()})
     )
-    return Reader(), says
+    return Reader("a judge"), says
 
 
 def test_a_finding_has_come_when_the_classifier_and_its_place_say_so(thorax, reader):

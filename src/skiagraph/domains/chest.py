@@ -8,6 +8,7 @@ from skiagraph.data.captions import Fact
 from skiagraph.data.chest import captions
 from skiagraph.data.chest.anatomy import REGIONS, regions_of_lungs
 from skiagraph.data.chest.reports import parse_report
+from skiagraph.data.chest.targets import TARGETS, targets_of
 from skiagraph.data.datasets import LABELS, Record
 from skiagraph.domains.domain import Domain
 from skiagraph.masks.settings import RADIOGRAPHS
@@ -54,6 +55,9 @@ CHEST = Domain(
     in_crop=captions.facts_in_crop,
     words=captions.words,
     language=captions.caption_language,
+    record_prompt=captions.record_prompt,
+    targets=TARGETS,
+    target_values=targets_of,
     prompt_of=_prompt_of,
     left_out=_left_out,
     regions_of=regions_of_lungs,

@@ -21,6 +21,9 @@ from skiagraph.masks.settings import MaskSettings
 GROUP = "skiagraph.domains"
 """Entry points of packages that bring a `Domain`."""
 
+DEFAULT = "chest"
+"""The domain of recipes and models that name none."""
+
 SHIPPED = {"chest": "CHEST", "colonoscopy": "COLONOSCOPY"}
 """Objects of the domains that ship, in the modules of these names."""
 
@@ -47,6 +50,9 @@ class Domain:
     in_crop: of these facts, those of a crop, from the share in [0, 1] of each region that it shows.
     words: all wordings of a fact.
     language: every phrase of captions, the corpus of a small tokenizer.
+    record_prompt: a row of a label table in the words of captions.
+    targets: what a classifier says of a picture: labels, and attributes that are none.
+    target_values: 1, 0 or NaN (unknown) for each target of a record, whose labels are said to be complete or not.
     prompt_of: a report in the words of captions; "" where it names nothing known.
     left_out: what `prompt_of` drops of a report.
     regions_of: masks bool (H, W) of `regions` from a segmenter's label map (H, W); None where they were not found.
@@ -70,6 +76,9 @@ class Domain:
     in_crop: Callable[[Sequence[Fact], Mapping[str, float]], list[Fact]]
     words: Callable[[Fact], Sequence[str]]
     language: Callable[[], Iterable[str]]
+    record_prompt: Callable[[Record], str]
+    targets: tuple[str, ...]
+    target_values: Callable[[Record, bool], list[float]]
     prompt_of: Callable[[str], str]
     left_out: Callable[[str], tuple[str, ...]]
     regions_of: Callable[[np.ndarray], Mapping[str, np.ndarray] | None]
@@ -96,7 +105,7 @@ def model_domain(folder: Path) -> Domain:
     """The domain that a model's folder names; the chest where it names none."""
     index = folder / "model_index.json"
     fields = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
-    return load_domain(fields.get("domain", "chest"))
+    return load_domain(fields.get("domain", DEFAULT))
 
 
 @cache

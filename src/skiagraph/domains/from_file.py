@@ -104,6 +104,9 @@ def domain_of_fields(fields: Any, where: str) -> Domain:
         in_crop=_in_crop,
         words=lambda fact: words[fact.key],
         language=lambda: [wording for wordings in words.values() for wording in wordings],
+        record_prompt=lambda record: caption_text([Phrase(words[label][0]) for label in sorted(record.labels)]),
+        targets=tuple(words),
+        target_values=partial(_target_values, tuple(words)),
         prompt_of=partial(_prompt_of, words),
         left_out=partial(_left_out, words),
         regions_of=partial(_regions_of, regions),
@@ -116,6 +119,11 @@ def _beside(path: Path, value: Any) -> bool:
 
 def _facts(regions: Sequence[str], record: Record, scores: Mapping[str, float] | None) -> list[Fact]:
     return [Fact(label, region=label if label in regions else None) for label in sorted(record.labels)]
+
+
+def _target_values(labels: Sequence[str], record: Record, complete: bool) -> list[float]:
+    absent = 0.0 if complete or record.labels else float("nan")
+    return [1.0 if label in record.labels else absent for label in labels]
 
 
 def _in_crop(facts: Sequence[Fact], visible: Mapping[str, float]) -> list[Fact]:

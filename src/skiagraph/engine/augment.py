@@ -20,6 +20,7 @@ from skiagraph.data.datasets import Record, load_records, masked, read_folder, w
 from skiagraph.data.images import SYNTHETIC_TEXT, read_picture, square, write_png
 from skiagraph.data.tables import read_table
 from skiagraph.devices import AUTO
+from skiagraph.domains.domain import Domain, model_domain
 from skiagraph.engine.card import card_names, write_card
 from skiagraph.engine.contact_sheet import SHEET_NAME, write_contact_sheet
 from skiagraph.engine.gate import Gate, GateConfig
@@ -32,9 +33,6 @@ from skiagraph.models.registry import DEFAULT_MODEL, load_component, model_folde
 from skiagraph.pipelines.inpaint import InpaintSettings, inpaint, load_painter
 from skiagraph.pipelines.organs import complete_regions, shipped_organs
 from skiagraph.progress import Listener, progress
-
-JUDGE = "lung-segmenter"
-"""Judge of grey images where none is named."""
 
 TRIES = 3
 """Images tried for each one wanted, before a run gives up."""
@@ -179,10 +177,10 @@ def _tries(config: AugmentConfig, records: Sequence[Record], wanted: int) -> Ite
         yield _Item(f"{number:05d}", order.pop(), rng.choice(config.prompts), config.seed + number)
 
 
-def _gate(config: AugmentConfig, records: Sequence[Record]) -> Gate:
+def _gate(config: AugmentConfig, records: Sequence[Record], domain: Domain) -> Gate:
     chosen = random.Random(config.seed).sample(records, min(REAL, len(records)))
     real = [(image, mask > 0) for image, mask in map(read_object, chosen)]
-    judge = config.judge or (JUDGE if real[0][0].ndim == 2 else None)
+    judge = config.judge or (domain.segmenter if real[0][0].ndim == 2 else None)
     if judge is None:
         return Gate(config.gate, real, None)
     segmenter = load_component(judge)
@@ -197,7 +195,9 @@ class _Worker:
     def __init__(self, config: AugmentConfig, output: Path, records: Sequence[Record]) -> None:
         self.config, self.output = config, output
         self.painter = load_painter(config.model, dtype=getattr(torch, config.dtype), device=config.device)
-        self.gate, self.reader = _gate(config, records), Reader()
+        domain = model_domain(model_folder(config.model))
+        self.gate = _gate(config, records, domain)
+        self.reader = Reader(domain.judge) if domain.measured and domain.judge else None
 
     def __call__(self, items: Sequence[_Item]) -> Iterator[Done]:
         for item in items:
@@ -217,7 +217,7 @@ class _Worker:
         }  # fmt: skip
         if row["dropped"] is not None:
             return Done(row)
-        row["read"] = self._read(image, made, item.prompt.prompt) if image.ndim == 2 else None
+        row["read"] = self._read(image, made, item.prompt.prompt) if self.reader and image.ndim == 2 else None
         row["report"] = item.prompt.prompt if row["read"] is None or all(r["done"] for r in row["read"]) else ""
         text = {**SYNTHETIC_TEXT, "Prompt": row["prompt"], "Negative": row["negative"], "Seed": str(item.seed)}
         with atomic_path(self.output / mask_file) as temporary:

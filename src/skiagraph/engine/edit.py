@@ -155,13 +155,13 @@ class _Worker:
 
     def __init__(self, config: EditConfig, output: Path, *, strict: bool) -> None:
         self.config, self.output, self.strict = config, output, strict
-        self.reader = Reader()
         self.pipeline = TextToImagePipeline.load(config.model, dtype=getattr(torch, config.dtype), device=config.device)
-        domain = self.pipeline.domain.name
-        if domain != "chest":
+        domain = self.pipeline.domain
+        if not (domain.measured and domain.judge):
             raise ModelError(
-                f"{config.model} makes pictures of the domain {domain!r}; edits know chest radiographs alone"
+                f"{config.model} makes pictures of the domain {domain.name!r}; edits know chest radiographs alone"
             )
+        self.reader = Reader(domain.judge)
 
     def __call__(self, cases: Sequence[_Case]) -> Iterator[Done]:
         for case in cases:

@@ -12,6 +12,7 @@ import numpy as np
 
 from skiagraph.data.datasets import Record
 from skiagraph.data.picture_sets import read_set, subgroups
+from skiagraph.domains.domain import DEFAULT, load_domain
 from skiagraph.engine.evaluation_page import Section, write_page
 from skiagraph.engine.job import open_run, plain
 from skiagraph.engine.picture_features import Measures, PictureSet, measured, planted
@@ -30,7 +31,6 @@ from skiagraph.files import write_json
 from skiagraph.models.registry import DEFAULT_SEGMENTER
 from skiagraph.pipelines.organs import load_segmenter
 from skiagraph.progress import Listener, progress
-from skiagraph.training.tasks.classifier import TARGETS, targets_of
 
 RESULTS = "results.json"
 PAGE = "report.html"
@@ -177,7 +177,7 @@ def alignment(real: PictureSet, synthetic: PictureSet, judge: str) -> Section:
     """AUROC of the judge's scores for the findings that labels or reports state; the floor is that of real pictures."""
     results = []
     known, asked = _truth(real.records), _truth(synthetic.records)
-    for name in [t for t in TARGETS if t in synthetic.scores]:
+    for name in [t for t in asked if t in synthetic.scores]:
         made, found = _auroc(asked[name], synthetic.scores[name]), _auroc(known[name], real.scores[name])
         if made is not None:
             floor = None if found is None else found.value
@@ -283,8 +283,9 @@ def _thirds(real: PictureSet, synthetic: PictureSet, seed: int) -> list[PictureS
 
 def _truth(records: list[Record]) -> dict[str, np.ndarray]:
     """1, 0 or NaN by finding; what a report was read to state is all that was asked for."""
-    rows = np.array([targets_of(r, complete=bool(r.report and r.labels)) for r in records])
-    return dict(zip(TARGETS, rows.T, strict=True))
+    domain = load_domain(DEFAULT)
+    rows = np.array([domain.target_values(r, bool(r.report and r.labels)) for r in records])
+    return dict(zip(domain.targets, rows.T, strict=True))
 
 
 def _auroc(truth: np.ndarray, scores: np.ndarray) -> MetricResult | None:

@@ -12,7 +12,7 @@ from skiagraph.data.chest.measure import measure
 from skiagraph.data.chest.reports import Finding
 from skiagraph.data.chest.roi import ORGANS, roi_of
 from skiagraph.errors import DataError
-from skiagraph.evaluation.features import EXTRACTOR, classify
+from skiagraph.evaluation.features import classify
 from skiagraph.models.registry import load_component
 
 CLEAR = 0.1
@@ -23,10 +23,10 @@ DARKER = ("pneumothorax", "emphysema", "hyperinflation")
 
 
 class Reader:
-    """Reads changes with the shipped classifier, which never guides what it reads."""
+    """Reads changes of chest radiographs with a classifier of findings, which never guides what it reads."""
 
-    def __init__(self) -> None:
-        self.classifier = load_component(EXTRACTOR)
+    def __init__(self, judge: str) -> None:
+        self.classifier = load_component(judge)
 
     def __call__(
         self, before: np.ndarray, after: np.ndarray, come: Sequence[Finding], go: Sequence[Finding], regions: Regions

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from skiagraph.data.chest.captions import record_prompt
 from skiagraph.data.datasets import Record
 from skiagraph.data.images import read_picture
 from skiagraph.data.picture_sets import read_set
 from skiagraph.devices import AUTO
+from skiagraph.domains.domain import DEFAULT, load_domain
 from skiagraph.engine.job import Done, Outcome, Run, open_run, plain
 from skiagraph.engine.study_answers import Arm, Judged, answers, write_study
 from skiagraph.engine.study_tasks import BATCH, TASKS, Cases, Pairs, StudyTask
@@ -183,7 +183,8 @@ class Sets:
         """Synthetic cases by name; made from the training patients' reports or labels where none are given."""
         given = dict(self.config.synthetic)
         if not given:
-            prompts = tuple(r.report or record_prompt(r) for r in _by_patient(self.records["train"]))
+            worded = load_domain(DEFAULT).record_prompt
+            prompts = tuple(r.report or worded(r) for r in _by_patient(self.records["train"]))
             folder = output / MADE
             self.task.make(prompts, folder, listen)
             given = {MADE: str(folder)}

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from skiagraph.data.datasets import READERS, Record, masked
+from skiagraph.domains.domain import DEFAULT, load_domain
 from skiagraph.engine.generate import GenerateConfig, generate
 from skiagraph.engine.pairs import PairsConfig, make_pairs
 from skiagraph.errors import DataError
@@ -21,7 +22,7 @@ from skiagraph.progress import Listener
 from skiagraph.training.images import load_images
 from skiagraph.training.loop import Task
 from skiagraph.training.recipe import ClassifierRecipe, DataConfig, OptimConfig, SegmenterRecipe
-from skiagraph.training.tasks.classifier import ATTRIBUTES, TARGETS, ClassifierTask, logits_of, targets_of
+from skiagraph.training.tasks.classifier import ClassifierTask, logits_of
 from skiagraph.training.tasks.segmenter import SegmenterTask, label_maps, read_masks
 
 if TYPE_CHECKING:
@@ -139,10 +140,11 @@ class Classifying:
     def __init__(self, config: StudyConfig, channels: int) -> None:
         if channels != 1:
             raise DataError(f"{config.data} holds colour pictures; findings are classified on grey radiographs")
-        if unknown := set(config.classes) - set(TARGETS):
-            raise DataError(f"--classes {', '.join(sorted(unknown))}: choose among {', '.join(TARGETS)}")
-        self.config = config
-        self.findings = config.classes or TARGETS[: -len(ATTRIBUTES)]
+        self.config, self.domain = config, load_domain(DEFAULT)
+        targets = self.domain.targets
+        if unknown := set(config.classes) - set(targets):
+            raise DataError(f"--classes {', '.join(sorted(unknown))}: choose among {', '.join(targets)}")
+        self.findings = config.classes or tuple(name for name in targets if name in self.domain.labels)
 
     def usable(self, records: Sequence[Record]) -> list[Record]:
         """Those with labels, or with a report that states findings or a normal chest."""
@@ -152,7 +154,7 @@ class Classifying:
         """Images and targets, float32 (n, targets); in tables of one's own labels name all findings of a picture."""
         data = _common(self.config, 0, 1.0, {})["data"]
         images = load_images(list(records), data.image_size, data.fit)
-        targets = torch.tensor([targets_of(r, complete=r.dataset not in READERS) for r in records])
+        targets = torch.tensor([self.domain.target_values(r, r.dataset not in READERS) for r in records])
         return Cases((images, targets), np.array([r.patient for r in records]))
 
     def check(self, name: str, cases: Cases) -> None:
@@ -187,7 +189,7 @@ class Classifying:
     def _varying(self, cases: Cases) -> list[int]:
         """Places of the findings that some cases have and others do not."""
         known = cases.pairs[1].numpy()
-        places = [TARGETS.index(name) for name in self.findings]
+        places = [self.domain.targets.index(name) for name in self.findings]
         return [i for i in places if {0.0, 1.0} <= set(known[:, i])]
 
     def make(self, prompts: tuple[str, ...], folder: Path, listen: Listener) -> None:

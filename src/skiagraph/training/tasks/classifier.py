@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 from torch import Generator, Tensor, nn
 
-from skiagraph.data.datasets import LABELS, Record
+from skiagraph.data.datasets import Record
+from skiagraph.domains.domain import load_domain
 from skiagraph.models.finding_classifier import FindingClassifier
 from skiagraph.training.images import (
     load_images,
@@ -23,13 +24,8 @@ from skiagraph.training.images import (
 )
 from skiagraph.training.recipe import ClassifierRecipe
 
-ATTRIBUTES = ("abnormal", "child", "view AP", "male")
-TARGETS = (*(label for label in LABELS if label != "normal"), *ATTRIBUTES)
-"""What the classifier says: findings, and whether the picture is abnormal, of a child, an AP view, of a male."""
-
-
 Labelled = tuple[Tensor, Tensor]
-"""Images, uint8 (n, 1, size, size), and how sure each of `TARGETS` is, float32 (n, targets) in [0, 1]; NaN: unknown."""
+"""Images, uint8 (n, 1, size, size), and how sure each target is, float32 (n, targets) in [0, 1]; NaN: unknown."""
 
 
 class ClassifierTask:
@@ -44,7 +40,8 @@ class ClassifierTask:
 
     def __init__(self, recipe: ClassifierRecipe, train: Labelled, val: Labelled, sources: Sequence[str]) -> None:
         self.recipe, self.train, self.val = recipe, train, val
-        self.model = FindingClassifier(TARGETS, recipe.channels, recipe.data.image_size)
+        self.targets = load_domain(recipe.domain).targets
+        self.model = FindingClassifier(self.targets, recipe.channels, recipe.data.image_size)
         self.weights = torch.tensor([recipe.sampling.get(name, 1.0) for name in sources])
         self.device = torch.device("cpu")
 
@@ -72,14 +69,15 @@ class ClassifierTask:
         return loss / known.sum().clamp_min(1), {}
 
     def validate(self, model: nn.Module) -> dict[str, float]:
+        """AUROC of every target that some validation images have and others do not, and their mean."""
         logits, targets = logits_of(model, self.val[0], self.device), self.val[1]
         scores = {}
-        for index, name in enumerate(TARGETS):
+        for index, name in enumerate(self.targets):
             known = ~targets[:, index].isnan()
             truth = targets[known, index].numpy()
             if 0 < truth.sum() < len(truth):
                 scores[f"val_auroc/{name}"] = float(roc_auc_score(truth, logits[known, index].numpy()))
-        return {"val_auroc": sum(scores.values()) / len(scores), **scores}
+        return {"val_auroc": sum(scores.values()) / len(scores), **scores} if scores else {}
 
     def export(self, model: nn.Module, folder: Path) -> None:
         model.half().save_pretrained(folder)
@@ -91,22 +89,7 @@ def logits_of(model: nn.Module, images: Tensor, device: torch.device) -> Tensor:
     return torch.cat([model(to_model_range(part).to(device)).float().cpu() for part in images.split(64)])
 
 
-def targets_of(record: Record, *, complete: bool = False) -> list[float]:
-    """1, 0 or NaN (unknown) for each of `TARGETS`.
-
-    Only NIH states all findings of a picture; elsewhere a finding not named is known to be absent only on a normal one,
-    unless the labels are said to be `complete`.
-    """
-    complete = complete or record.dataset == "nih_chestxray14" or "normal" in record.labels
-    absent = 0.0 if complete else float("nan")
-    findings = [1.0 if label in record.labels else absent for label in TARGETS[: -len(ATTRIBUTES)]]
-    abnormal = float("nan") if not record.labels else float("normal" not in record.labels)
-    child = float("nan") if record.is_child is None else float(record.is_child)
-    view = float("nan") if record.view not in ("AP", "PA") else float(record.view == "AP")
-    male = float("nan") if record.sex is None or record.is_child else float(record.sex == "male")
-    return [*findings, abnormal, child, view, male]
-
-
 def _load(recipe: ClassifierRecipe, records: list[Record]) -> Labelled:
-    targets = torch.tensor([targets_of(r) for r in records])
+    domain = load_domain(recipe.domain)
+    targets = torch.tensor([domain.target_values(r, False) for r in records])
     return load_images(records, recipe.data.image_size, recipe.data.fit), targets

@@ -11,10 +11,10 @@ from diffusers import DPMSolverMultistepScheduler
 from torch import Generator, Tensor, nn
 
 from skiagraph.data.captions import Phrase
-from skiagraph.data.chest.captions import caption_language, record_prompt
 from skiagraph.data.datasets import Record, masked
 from skiagraph.data.masks import read_mask
 from skiagraph.data.polyps import polyp_language, polyp_phrases
+from skiagraph.domains.domain import load_domain
 from skiagraph.errors import DataError
 from skiagraph.models.registry import load_component
 from skiagraph.models.uvit import UViT2DModel
@@ -45,11 +45,11 @@ class InpaintingTask:
     """
 
     def __init__(self, recipe: InpaintingRecipe) -> None:
-        self.recipe = recipe
+        self.recipe, self.domain = recipe, load_domain(recipe.domain)
         self.autoencoder = load_component(recipe.autoencoder).eval().requires_grad_(False)
         self.scheduler = training_scheduler(recipe.prediction_type)
         self.train, self.val = (self._objects(records_of(recipe, split)) for split in ("train", "val"))
-        corpus = polyp_language() if recipe.captions == "polyps" else caption_language()
+        corpus = polyp_language() if recipe.captions == "polyps" else self.domain.language()
         self.tokenizer, self.frozen_text, trained_text, text_dim = text_parts(recipe.text, corpus)
         self.prompt_style = "report"
         self.channels, side = self._encode(to_model_range(self.train[0][:1])).shape[1:3]
@@ -150,7 +150,7 @@ class InpaintingTask:
 
     def _phrases(self, record: Record, image: Tensor, mask: Tensor) -> list[Phrase]:
         if self.recipe.captions == "reports":
-            return [Phrase(record.report or record_prompt(record))]
+            return [Phrase(record.report or self.domain.record_prompt(record))]
         pixels = np.broadcast_to(image.movedim(0, -1).numpy().astype(np.float32) / 255, (*mask.shape, 3))
         return [Phrase(text) for text in polyp_phrases(pixels, mask.numpy() > 0)]
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor, nn
 from torch.func import functional_call
 
-from skiagraph.data.chest.captions import record_prompt
+from skiagraph.domains.domain import load_domain
 from skiagraph.errors import RecipeError
 from skiagraph.evaluation.imagenet import ImageNetExtractor
 from skiagraph.files import atomic_path
@@ -46,12 +46,9 @@ class PerceptualDecoderTask:
         autoencoder = load_component(recipe.autoencoder)
         if not isinstance(autoencoder, SmallAutoencoderKL):
             raise RecipeError(f"autoencoder {recipe.autoencoder} is no SmallAutoencoderKL; its encoder must be linear")
-        records, val = (
-            records_of(recipe, "train"),
-            records_of(recipe, "val"),
-        )
+        records, val = records_of(recipe, "train"), records_of(recipe, "val")
         self.weights = torch.tensor([record_weight(r, recipe.sampling) for r in records])
-        prompts = [record_prompt(r) for r in records]
+        prompts = list(map(load_domain(recipe.domain).record_prompt, records))
         with PartialState().main_process_first():
             self.bank = sample_bank(recipe, prompts, self.weights, cache / "bank", device)
         self.train = load_images(records, recipe.data.image_size, recipe.data.fit)
