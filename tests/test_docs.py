@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 STEPS = {"generate": 2, "pairs": 4, "edit": 4}
@@ -62,6 +64,37 @@ def test_options_of_the_pages_exist():
     }
     for verb, *rest in commands() + commands("docs/tutorial.md"):
         assert {part for part in rest if part.startswith("-")} <= known[verb], verb
+
+
+@pytest.mark.slow
+def test_from_dicom_files_to_dicom_masks(tmp_path, monkeypatch):
+    """Its own pictures stand for an archive's; the archive itself is in tests/engine/test_archive.py."""
+    pytest.importorskip("highdicom")
+    from skiagraph.data.layouts import dicom
+    from skiagraph.data.layouts.case import Case
+    from skiagraph.pipelines.text_to_image import TextToImagePipeline
+
+    monkeypatch.setenv("SKIAGRAPH_DATA", str(tmp_path / "data"))
+    reports = ["Normal chest. PA view of an adult.", "Cardiomegaly. AP view of an adult."] * 22
+    pictures = TextToImagePipeline.load()(reports, seeds=range(44), num_inference_steps=3).images
+    cases = {}
+    for number, (report, picture) in enumerate(zip(reports, pictures, strict=True)):
+        Image.fromarray((picture * 255).astype(np.uint8)).save(tmp_path / f"{number}.png")
+        cases[f"{number}"] = Case(tmp_path / f"{number}.png", f"p{number}", report=report)
+    list(dicom.write(cases, tmp_path / "study", ()))
+    more = {
+        "import": ["--shares", "40,10,50"],
+        "train": ["optim.steps=2", "optim.batch_size=2", "optim.validate_every=0", "optim.warmup_steps=0"],
+        "pairs": ["--steps", "4"],
+    }
+    lines = [line for block in blocks("docs/how-to/archive-to-archive.md", "sh") for line in block.splitlines()]
+    found = [shlex.split(line)[1:] for line in lines if line.startswith("skiagraph")]
+    assert [c[0] for c in found] == ["pull", "import", "train", "pairs", "train", "evaluate", "segment", "push"]
+    for command in found[1:-1]:
+        command = ["10" if part == "150" else part for part in command]
+        run(tmp_path, "-m", "skiagraph", *command, *more.get(command[0], []))
+    assert (tmp_path / "out/report/report.html").is_file()
+    assert len(list((tmp_path / "out/seg/masks").rglob("*.dcm"))) == 44
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from skiagraph.engine.info import describe
 from skiagraph.models.affinity_net import AffinityNet
 from skiagraph.models.cost import measured_macs
 from skiagraph.models.segmenter import Segmenter
+from skiagraph.pipelines.text_to_image import TextToImagePipeline
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,13 @@ def test_every_kind_of_network_is_counted(tmp_path, make, parts):
     rows = describe(tmp_path)["components"]
     assert [r["name"] for r in rows] == parts
     assert all(r["macs"] > 0 and r["flops"] == 2 * r["macs"] and r["parameters"] > 0 for r in rows)
+
+
+def test_a_model_says_what_it_can_do(tiny_model):
+    said = describe(tiny_model)
+    assert (said["class"], said["verbs"]) == ("TextToImagePipeline", ["generate", "pairs", "edit", "augment"])
+    assert (said["size"], said["colour"]) == (TextToImagePipeline.load(tiny_model).image_side, False)
+    assert describe("lung-segmenter")["verbs"] == ["segment"]
 
 
 def test_a_latent_segmenter_costs_its_encoder_and_one_step(tmp_path):

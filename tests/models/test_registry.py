@@ -1,14 +1,18 @@
 import json
+from importlib.metadata import EntryPoint
 
 import pytest
 import torch
 
 import tiny
 from skiagraph.errors import ModelError
+from skiagraph.models import registry
+from skiagraph.models.affinity_net import AffinityNet
 from skiagraph.models.registry import (
     CHECKSUMS,
     DEFAULT_MODEL,
     DEFAULT_SEGMENTER,
+    GROUP,
     check_weights,
     load_component,
     model_folder,
@@ -86,6 +90,17 @@ def test_models_for_other_work_say_what_they_are_for():
         load_component("cxr-256")
     with pytest.raises(ModelError, match=r"is a Segmenter, which cannot paint; it is for `skiagraph segment`"):
         require_kind(model_folder("lung-segmenter"), "TextToImagePipeline", purpose="paint")
+
+
+def test_networks_of_other_packages_load_by_their_class(tmp_path, monkeypatch):
+    AffinityNet(channels=(8, 8, 8), features=4).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text()) | {"_class_name": "Elsewhere"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="is a Elsewhere, which cannot be loaded"):
+        load_component(tmp_path)
+    point = EntryPoint("Elsewhere", "skiagraph.models.affinity_net:AffinityNet", GROUP)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == GROUP else [])
+    assert isinstance(load_component(tmp_path), AffinityNet)
 
 
 def test_networks_go_to_devices_that_are_there():

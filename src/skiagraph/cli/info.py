@@ -14,7 +14,7 @@ def run(
         Path | None, typer.Option("-o", "--output", file_okay=False, help="Folder for info.json as well.")
     ] = None,
 ) -> dict[str, Any]:
-    """Parameters, multiply-adds and FLOPs of every component, for one image; without MODEL, of the shipped one.
+    """What MODEL can do, and parameters, multiply-adds and FLOPs of every component; without MODEL, of the shipped one.
 
     Example: skiagraph info lung-segmenter
     """
@@ -37,6 +37,8 @@ def run(
             f"{row['macs'] / 1e9:.3f}",
             f"{row['flops'] / 1e9:.3f}",
         )
+    kind = f"{'colour' if info['colour'] else 'grey'} pictures of {info['size']} px"
+    typer.echo(f"{info['class']}, {kind}, for: {', '.join(info['verbs']) or 'use in Python'}")
     Console().print(table)
     if output is not None:
         write_json(output / "info.json", info)

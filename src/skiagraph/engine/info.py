@@ -11,7 +11,7 @@ from torch import nn
 from skiagraph.models.autoencoder import SmallAutoencoderKL
 from skiagraph.models.cost import ComponentCost, component_cost
 from skiagraph.models.latent_segmenter import LatentSegmenter
-from skiagraph.models.registry import load_component, model_folder
+from skiagraph.models.registry import USES, kind_of, load_component, model_folder
 from skiagraph.models.segmenter import Segmenter
 from skiagraph.models.uvit import UViT2DModel
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
@@ -20,23 +20,30 @@ CONVENTION = "1 multiply-add = 1 MAC = 2 FLOPs; the denoiser once per step and g
 
 
 def describe(name_or_folder: str) -> dict[str, Any]:
-    """Cost of every component of a shipped model or a model folder.
+    """What a shipped model or a model folder can do, and the cost of every component.
 
     Returns:
-        `model`, `convention` and `components`: rows of name, class, parameters, macs and flops.
+        `model`, its `class`, the `verbs` that take it, `size` (pixels of a side) and `colour` of its pictures,
+        `convention`, and `components`: rows of name, class, parameters, macs and flops.
 
     Raises:
         ModelError: no such model, or a damaged one.
     """
     folder = model_folder(name_or_folder)
     if (folder / "model_index.json").is_file():
-        costs = _pipeline_costs(TextToImagePipeline.load(folder))
+        pipeline = TextToImagePipeline.load(folder)
+        size, colour, costs = pipeline.image_side, pipeline.config.colour, _pipeline_costs(pipeline)
     else:
-        costs = _network_costs(load_component(folder))
+        network = load_component(folder)
+        size, colour, costs = _size(network), network.config.get("in_channels", 1) == 3, _network_costs(network)
     rows = [
         {"name": c.name, "class": k, "parameters": c.parameters, "macs": c.macs, "flops": c.flops} for k, c in costs
     ]
-    return {"model": str(name_or_folder), "convention": CONVENTION, "components": rows}
+    kind = kind_of(folder)
+    return {
+        "model": str(name_or_folder), "class": kind, "verbs": list(USES.get(kind, ())), "size": size,
+        "colour": bool(colour), "convention": CONVENTION, "components": rows,
+    }  # fmt: skip
 
 
 def _pipeline_costs(pipeline: TextToImagePipeline) -> list[tuple[str, ComponentCost]]:
@@ -61,8 +68,7 @@ def _pipeline_costs(pipeline: TextToImagePipeline) -> list[tuple[str, ComponentC
 
 def _network_costs(network: nn.Module) -> list[tuple[str, ComponentCost]]:
     """Of one image at the size that the network works at; a segmenter's are of all that it takes to a mask."""
-    c = network.config
-    size = c.get("working_size") or c.get("sample_size") or 256
+    c, size = network.config, _size(network)
     image = torch.zeros(1, c.get("in_channels", 1), size, size)
     if isinstance(network, Segmenter | LatentSegmenter):
         rows = [("segment", _Call(network, network.scores), (image,))]
@@ -77,6 +83,10 @@ def _network_costs(network: nn.Module) -> list[tuple[str, ComponentCost]]:
     else:
         rows = [("network", network, (image,))]
     return [(type(network).__name__, component_cost(name, module, *inputs)) for name, module, inputs in rows]
+
+
+def _size(network: nn.Module) -> int:
+    return network.config.get("working_size") or network.config.get("sample_size") or 256
 
 
 class _Call(nn.Module):

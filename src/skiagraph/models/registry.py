@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,17 +35,20 @@ COMPONENTS = {
 }
 """Classes of networks that load by name, and the packages they are imported from when one is wanted."""
 
+GROUP = "skiagraph.models"
+"""Entry points of packages that bring networks of their own, which load by the name of their class."""
+
 USES = {
-    "TextToImagePipeline": "`skiagraph generate`, `pairs`, `edit` and `augment`",
-    "StableDiffusionPipeline": "`skiagraph pairs`",
-    "StableDiffusionXLPipeline": "`skiagraph pairs`",
-    "StableDiffusionInpaintPipeline": "`skiagraph augment`",
-    "StableDiffusionXLInpaintPipeline": "`skiagraph augment`",
-    "Segmenter": "`skiagraph segment`",
-    "LatentSegmenter": "`skiagraph segment`",
-    "FindingClassifier": "naming findings in Python",
+    "TextToImagePipeline": ("generate", "pairs", "edit", "augment"),
+    "StableDiffusionPipeline": ("pairs",),
+    "StableDiffusionXLPipeline": ("pairs",),
+    "StableDiffusionInpaintPipeline": ("augment",),
+    "StableDiffusionXLInpaintPipeline": ("augment",),
+    "Segmenter": ("segment",),
+    "LatentSegmenter": ("segment",),
+    "FindingClassifier": ("evaluate",),
 }
-"""What a model of each class is for, in errors that say where it belongs."""
+"""Verbs that take a model of each class."""
 
 CHECKSUMS = "SHA256SUMS"
 """File in a model folder with a line `sha256  path` for each weight file, as the program sha256sum writes it."""
@@ -114,16 +118,22 @@ def write_checksums(folder: Path) -> None:
         temporary.write_text("".join(lines), encoding="utf-8")
 
 
+def kind_of(folder: Path) -> str | None:
+    """Name of the class of the pipeline or network that a folder of `model_folder` holds."""
+    index = folder / "model_index.json"
+    return _json(index if index.is_file() else folder / "config.json").get("_class_name")
+
+
 def require_kind(folder: Path, *kinds: str, purpose: str) -> str:
     """Name of the class that a folder of `model_folder` holds, which must be one of `kinds`, for they can do `purpose`.
 
     Raises:
         ModelError: another class; the message says what such a model is for.
     """
-    index = folder / "model_index.json"
-    kind = _json(index if index.is_file() else folder / "config.json").get("_class_name")
+    kind = kind_of(folder)
     if kind not in kinds:
-        advice = f"it is for {USES[kind]}" if kind in USES else f"needed: {', '.join(sorted(kinds))}"
+        verbs = "`, `".join(USES.get(kind, ()))
+        advice = f"it is for `skiagraph {verbs}`" if verbs else f"needed: {', '.join(sorted(kinds))}"
         raise ModelError(f"model {folder} is a {kind}, which cannot {purpose}; {advice}")
     return kind
 
@@ -137,19 +147,22 @@ def load_component(name_or_folder: str | Path, dtype: torch.dtype | None = None,
         device: where it is to run.
 
     Raises:
-        ModelError: as `model_folder`, a class that is none of `COMPONENTS`, or no such device.
+        ModelError: as `model_folder`, a class that is none of `COMPONENTS` nor an entry point, or no such device.
     """
     folder = model_folder(name_or_folder)
-    name = require_kind(folder, *COMPONENTS, purpose="be loaded as one network")
+    others = {point.name: point for point in entry_points(group=GROUP)}
+    name = require_kind(folder, *COMPONENTS, *others, purpose="be loaded as one network")
     import torch
 
     from skiagraph.devices import usable_device
 
     place = usable_device(device)
 
-    cls, dtype = getattr(import_module(COMPONENTS[name]), name), dtype or torch.float32
+    cls = others[name].load() if name in others else getattr(import_module(COMPONENTS[name]), name)
     with loading(folder):
-        network = cls.from_pretrained(folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True)
+        network = cls.from_pretrained(
+            folder, torch_dtype=dtype or torch.float32, use_safetensors=True, local_files_only=True
+        )
     return network.to(place)
 
 
