@@ -1,0 +1,175 @@
+"""Executors: the same files and manifest whoever works, and nothing lost with a worker."""
+
+import json
+import os
+import signal
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from skiagraph.engine.executor import Here, Processes, make_executor
+from skiagraph.engine.generate import GenerateConfig, generate
+from skiagraph.engine.job import Done, open_run
+from skiagraph.engine.segment import SegmentConfig, segment
+from skiagraph.errors import ModelError, ReportError, SkiagraphError
+from skiagraph.progress import silent
+
+ITEMS = {str(n): n for n in range(8)}
+
+
+class Squares:
+    """Writes each item's square to a file; ends, fails or lacks memory where it is told to.
+
+    `deadly` items kill their process when they are met for the first time; the first items are the slowest.
+    """
+
+    def __init__(self, folder, *, deadly=(), always_deadly=(), fails=(), wrong=None, room=99, unbuildable=None):
+        if unbuildable:
+            raise unbuildable
+        self.folder, self.deadly, self.always_deadly = folder, deadly, always_deadly
+        self.fails, self.wrong, self.room = fails, wrong, room
+
+    def __call__(self, numbers):
+        (self.folder / "workers").mkdir(parents=True, exist_ok=True)
+        (self.folder / "workers" / str(os.getpid())).touch()
+        if len(numbers) > self.room:
+            raise torch.OutOfMemoryError("no room")
+        for number in numbers:
+            self._meet(number)
+            time.sleep(0.1 if number < 2 else 0.02)
+            if number in self.fails:
+                yield Done(None, error=f"{number} is unreadable")
+                continue
+            if number == self.wrong:
+                raise ReportError(f"{number} is wrong")
+            (self.folder / f"{number}.txt").write_text(f"{number**2} of {len(numbers)}")
+            yield Done({"square": number**2}, files=(f"{number}.txt",))
+
+    def _meet(self, number):
+        met = self.folder / "workers" / f"met-{number}"
+        if number in self.always_deadly or (number in self.deadly and not met.exists()):
+            met.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def run(folder, executor, *, batch_size=2, goal=None, counts=lambda row: True, items=ITEMS, **how):
+    with executor.start(partial(Squares, folder, **how)) as work, open_run(folder, "square", {}, listen=silent) as job:
+        outcome = job.each("squaring", items, work, batch_size=batch_size, goal=goal, counts=counts)
+        return job.finish(rows=[kept.with_hash() for kept in outcome.kept.values()], failed=outcome.failed)
+
+
+def contents(folder, *but):
+    """Every file's bytes by name, but for the journal, whose order differs."""
+    paths = [p for p in folder.rglob("*") if p.is_file() and p.parent.name != "workers"]
+    skipped = {"journal.jsonl", ".lock", *but}
+    return {str(p.relative_to(folder)): p.read_bytes() for p in paths if p.name not in skipped}
+
+
+def same(one, two):
+    """Whether two runs' folders are alike, but for the moment in the manifest at which each began."""
+    manifests = [json.loads((folder / "manifest.json").read_text()) for folder in (one, two)]
+    for manifest in manifests:
+        manifest.pop("created", None)
+    return manifests[0] == manifests[1] and contents(one, "manifest.json") == contents(two, "manifest.json")
+
+
+def journalled(folder):
+    return sorted(json.loads(line)["item"] for line in (folder / "journal.jsonl").read_text().splitlines())
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("alone")
+    run(folder, Here())
+    return folder
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_files_and_manifest_are_the_same_whatever_the_number_of_workers(tmp_path, alone, workers):
+    run(tmp_path, Processes(workers))
+    assert same(tmp_path, alone)
+    assert len(list((tmp_path / "workers").iterdir())) == workers
+    assert str(os.getpid()) not in os.listdir(tmp_path / "workers")
+
+
+def test_a_killed_worker_is_replaced_and_its_batch_done_by_another(tmp_path, alone):
+    run(tmp_path, Processes(2), deadly=(3, 6))
+    assert same(tmp_path, alone)
+    assert journalled(tmp_path) == sorted(ITEMS), "nothing is lost, and nothing journalled twice"
+
+
+def test_a_batch_that_kills_every_worker_ends_the_run_which_keeps_what_it_has(tmp_path, alone):
+    with pytest.raises(SkiagraphError, match=r"3 workers were lost over 6; .* code -9"):
+        run(tmp_path, Processes(1), always_deadly=(6,))
+    assert journalled(tmp_path) == [str(n) for n in range(6)]
+    run(tmp_path, Processes(2))
+    assert same(tmp_path, alone)
+
+
+def test_a_workers_error_arrives_as_it_was_raised_and_the_run_can_go_on(tmp_path, alone):
+    with pytest.raises(ReportError, match="^5 is wrong$") as caught:
+        run(tmp_path, Processes(2), wrong=5)
+    assert "_meet" not in str(caught.value) and "test_executor.py" in caught.value.__notes__[0]
+    assert "4" in journalled(tmp_path), "what its batch had finished is kept"
+    run(tmp_path, Here())
+    assert set(contents(tmp_path)) == set(contents(alone))
+
+
+def test_a_worker_that_cannot_be_built_leaves_nothing_behind(tmp_path):
+    with pytest.raises(ModelError, match="^no such model$"):
+        run(tmp_path / "o", Processes(2), unbuildable=ModelError("no such model"))
+    assert not (tmp_path / "o").exists()
+
+
+def test_failed_items_keep_the_items_order(tmp_path):
+    manifest = run(tmp_path, Processes(3), fails=(0, 7), batch_size=1)
+    assert list(manifest["failed"].items()) == [("0", "0 is unreadable"), ("7", "7 is unreadable")]
+    assert [row["square"] for row in manifest["rows"]] == [n**2 for n in range(1, 7)]
+
+
+def test_each_worker_halves_what_does_not_fit(tmp_path):
+    run(tmp_path / "a", Here(), room=1, batch_size=4)
+    run(tmp_path / "b", Processes(2), room=1, batch_size=4)
+    assert same(tmp_path / "a", tmp_path / "b")
+    assert "1 of 1" in (tmp_path / "b/1.txt").read_text()
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_a_goal_is_reached_by_the_same_items(tmp_path, workers):
+    goal = {"goal": 2, "counts": lambda row: row["square"] % 2 == 0, "batch_size": 1}
+    run(tmp_path / "a", Here(), **goal)
+    manifest = run(tmp_path / "b", Processes(workers), **goal)
+    assert [row["square"] for row in manifest["rows"]] == [0, 1, 4]
+    assert same(tmp_path / "a", tmp_path / "b"), "what was done beyond the goal is gone"
+    assert run(tmp_path / "b", Here(), **goal) == manifest
+
+
+def _interrupt_when(path):
+    while not path.exists():
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_ends_all_workers_and_the_run_can_go_on(tmp_path, alone):
+    threading.Thread(target=_interrupt_when, args=(tmp_path / "2.txt",), daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, Processes(2))
+    for worker in os.listdir(tmp_path / "workers"):
+        assert not Path(f"/proc/{worker}").exists()
+    assert not list(tmp_path.glob(".*.tmp*"))
+    run(tmp_path, Processes(2))
+    assert set(contents(tmp_path)) == set(contents(alone))
+
+
+def test_options_that_do_not_fit_are_told(monkeypatch):
+    assert make_executor() == Here()
+    assert make_executor(workers=3) == Processes(3)
+    with pytest.raises(SkiagraphError, match="--executor ray too"):
+        make_executor(address="auto")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(SkiagraphError, match="no GPU"), Processes(0).start(Here):
+        pass
