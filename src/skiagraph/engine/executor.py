@@ -55,14 +55,17 @@ class Executor(Protocol):
         """
 
 
-@dataclass(frozen=True)
-class Here:
+class _Here:
     """Works in this process."""
 
     @contextmanager
     def start(self, factory: Callable[[], Work], device: str = AUTO) -> Iterator[Work]:
         """As `Executor.start`."""
         yield factory()
+
+
+HERE: Executor = _Here()
+"""Works in this process."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def make_executor(kind: str = "processes", workers: int = 1, address: str | None
         return Ray(workers, address)
     if address is not None:
         raise SkiagraphError("--address names a Ray cluster; give --executor ray too")
-    return Here() if workers == 1 else Processes(workers)
+    return HERE if workers == 1 else Processes(workers)
 
 
 def number_of_workers(wanted: int, gpus: int, place: str) -> int:
@@ -206,9 +209,7 @@ class Crew:
         count: how many workers.
     """
 
-    def __init__(
-        self, hire: Callable[[int], Hand], ready: Callable[[list[Hand]], Iterable[Hand]], count: int
-    ) -> None:
+    def __init__(self, hire: Callable[[int], Hand], ready: Callable[[list[Hand]], Iterable[Hand]], count: int) -> None:
         self.hire, self.ready = hire, ready
         self.idle: list[Hand] = []
         self.again: deque[Batch] = deque()
@@ -293,9 +294,7 @@ class _Process:
         context = get_context("spawn")
         self.pipe, theirs = context.Pipe()
         gpu = gpus[number % len(gpus)] if gpus else None
-        self.process = context.Process(
-            target=_serve, args=(theirs, factory, gpu, torch.get_num_threads()), daemon=True
-        )
+        self.process = context.Process(target=_serve, args=(theirs, factory, gpu, torch.get_num_threads()), daemon=True)
         with _deaf_to_interrupts():
             self.process.start()
         theirs.close()
