@@ -333,6 +333,7 @@ def _serve(pipe: connection.Connection, factory: bytes, gpu: str | None, threads
         pipe.send(remote.build(factory, threads))
         while True:
             pipe.send(remote.work(pipe.recv()))
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _leave(*_: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ import torch
 from skiagraph.devices import AUTO
 from skiagraph.engine.executor import Answer, Batch, Crew, Lost, Remote, Work, hired, number_of_workers
 from skiagraph.errors import SkiagraphError, one_line
+
+SECONDS_TO_ANSWER = 10
 
 
 @dataclass(frozen=True)
@@ -54,13 +57,21 @@ def _connected(address: str | None) -> Iterator[Any]:
         yield ray
         return
     try:
+        _knock(address or "")
         ray.init(address, logging_level=logging.ERROR, log_to_driver=False)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise SkiagraphError(f"no Ray cluster is reached at {address or 'this machine'}: {one_line(error)}") from error
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody answers at an address with a port; Ray itself would ask for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon:
+        socket.create_connection((host.strip("[]"), int(port)), SECONDS_TO_ANSWER).close()
 
 
 class _RayWorker:
