@@ -10,6 +10,11 @@ from skiagraph.engine.job import Done
 from skiagraph.errors import ReportError
 
 
+def seen_gpus():
+    """A worker that says which GPUs its process is shown."""
+    return lambda numbers: [Done({"gpus": os.environ["CUDA_VISIBLE_DEVICES"]}) for _ in numbers]
+
+
 class Squares:
     """Writes each item's square to a file; ends, fails or lacks memory where it is told to.
 

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from functools import partial
@@ -19,7 +20,7 @@ from skiagraph.engine.executor import HERE, Processes, make_executor
 from skiagraph.engine.job import open_run
 from skiagraph.errors import ModelError, ReportError, SkiagraphError
 from skiagraph.progress import silent
-from squares import Squares
+from squares import Squares, seen_gpus
 
 ITEMS = {str(n): n for n in range(8)}
 
@@ -146,11 +147,31 @@ def test_ctrl_c_ends_all_workers_and_the_run_can_go_on(tmp_path, alone):
     assert set(contents(tmp_path)) == set(contents(alone))
 
 
+def test_each_process_is_shown_one_gpu_in_turn(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for visible, device, expected in (
+        (None, "auto", {"0", "1"}), ("3,5", "cuda", {"3", "5"}), ("3,5", "cuda:1", {"3,5"}), ("3,5", "cpu", {"3,5"}),
+    ):  # fmt: skip
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if visible:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        with (
+            Processes(2).start(seen_gpus, device) as work,
+            open_run(tmp_path / device, "see", {}, listen=silent) as job,
+        ):
+            rows = job.each("seeing", ITEMS, work).kept.values()
+        assert {kept.row["gpus"] for kept in rows} <= expected
+        assert os.environ.get("CUDA_VISIBLE_DEVICES") == visible
+
+
 def test_options_that_do_not_fit_are_told(monkeypatch):
     assert make_executor() == HERE
     assert make_executor(workers=3) == Processes(3)
     with pytest.raises(SkiagraphError, match="--executor ray too"):
         make_executor(address="auto")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(SkiagraphError, match="Ray is not installed"), make_executor("ray").start(Squares):
+        pass
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(SkiagraphError, match="no GPU"), Processes(0).start(Squares):
         pass
