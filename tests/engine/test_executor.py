@@ -7,8 +7,10 @@ import signal
 import sys
 import threading
 import time
+from datetime import datetime
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ import torch
 from PIL import Image
 
 from skiagraph.engine import executor as module
+from skiagraph.engine import manifest
 from skiagraph.engine.executor import HERE, Processes, make_executor
 from skiagraph.engine.job import open_run
 from skiagraph.errors import ModelError, ReportError, SkiagraphError
@@ -23,6 +26,14 @@ from skiagraph.progress import silent
 from squares import Squares, seen_gpus
 
 ITEMS = {str(n): n for n in range(8)}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_moment():
+    """All runs begin at the same time, which their manifests say."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manifest, "datetime", Mock(now=lambda zone: datetime(2026, 1, 1, tzinfo=zone)))
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -43,19 +54,14 @@ def run(folder, executor, *, batch_size=2, goal=None, counts=lambda row: True, i
         return job.finish(rows=[kept.with_hash() for kept in outcome.kept.values()], failed=outcome.failed)
 
 
-def contents(folder, *but):
+def contents(folder):
     """Every file's bytes by name, but for the journal, whose order differs."""
     paths = [p for p in folder.rglob("*") if p.is_file() and p.parent.name != "workers"]
-    skipped = {"journal.jsonl", ".lock", *but}
-    return {str(p.relative_to(folder)): p.read_bytes() for p in paths if p.name not in skipped}
+    return {str(p.relative_to(folder)): p.read_bytes() for p in paths if p.name not in {"journal.jsonl", ".lock"}}
 
 
 def same(one, two):
-    """Whether two runs' folders are alike, but for the moment in the manifest at which each began."""
-    manifests = [json.loads((folder / "manifest.json").read_text()) for folder in (one, two)]
-    for manifest in manifests:
-        manifest.pop("created", None)
-    return manifests[0] == manifests[1] and contents(one, "manifest.json") == contents(two, "manifest.json")
+    return contents(one) == contents(two)
 
 
 def journalled(folder):
@@ -73,7 +79,7 @@ def alone(tmp_path_factory):
 def test_files_and_manifest_are_the_same_whatever_the_number_of_workers(tmp_path, alone, workers):
     run(tmp_path, Processes(workers))
     assert same(tmp_path, alone)
-    assert len(list((tmp_path / "workers").iterdir())) == workers
+    assert len(list((tmp_path / "workers").iterdir())) in range(1, workers + 1)
     assert str(os.getpid()) not in os.listdir(tmp_path / "workers")
 
 
@@ -108,9 +114,9 @@ def test_a_worker_that_cannot_be_built_leaves_nothing_behind(tmp_path):
 
 
 def test_failed_items_keep_the_items_order(tmp_path):
-    manifest = run(tmp_path, Processes(3), fails=(0, 7), batch_size=1)
-    assert list(manifest["failed"].items()) == [("0", "0 is unreadable"), ("7", "7 is unreadable")]
-    assert [row["square"] for row in manifest["rows"]] == [n**2 for n in range(1, 7)]
+    made = run(tmp_path, Processes(3), fails=(0, 7), batch_size=1)
+    assert list(made["failed"].items()) == [("0", "0 is unreadable"), ("7", "7 is unreadable")]
+    assert [row["square"] for row in made["rows"]] == [n**2 for n in range(1, 7)]
 
 
 def test_each_worker_halves_what_does_not_fit(tmp_path):
@@ -124,10 +130,10 @@ def test_each_worker_halves_what_does_not_fit(tmp_path):
 def test_a_goal_is_reached_by_the_same_items(tmp_path, workers):
     goal = {"goal": 2, "counts": lambda row: row["square"] % 2 == 0, "batch_size": 1}
     run(tmp_path / "a", HERE, **goal)
-    manifest = run(tmp_path / "b", Processes(workers), **goal)
-    assert [row["square"] for row in manifest["rows"]] == [0, 1, 4]
+    made = run(tmp_path / "b", Processes(workers), **goal)
+    assert [row["square"] for row in made["rows"]] == [0, 1, 4]
     assert same(tmp_path / "a", tmp_path / "b"), "what was done beyond the goal is gone"
-    assert run(tmp_path / "b", HERE, **goal) == manifest
+    assert run(tmp_path / "b", HERE, **goal) == made
 
 
 def _interrupt_when(path):
@@ -177,19 +183,19 @@ def test_options_that_do_not_fit_are_told(monkeypatch):
         pass
 
 
-def images(model, folder, executor, **changes):
+def images(folder, executor, **changes):
     """Two images of each of two reports, drawn one by one."""
     from skiagraph.engine.generate import GenerateConfig, generate
 
-    given = {"reports": ("Cardiomegaly.", "Edema."), "model": str(model), "steps": 2, "count": 2, "batch_size": 1}
+    given = {"reports": ("Cardiomegaly.", "Edema."), "steps": 2, "count": 2, "batch_size": 1}
     return generate(GenerateConfig(**given | changes), folder, listen=silent, executor=executor)
 
 
 @pytest.mark.slow
 def test_images_are_the_same_whoever_draws_them(tiny_model, tmp_path, spawned):
     one, two = tmp_path / "a" / "set", tmp_path / "b" / "set"
-    images(tiny_model, one, HERE)
-    images(tiny_model, two, Processes(2))
+    images(one, HERE, model=str(tiny_model))
+    images(two, Processes(2), model=str(tiny_model))
     assert len(list(two.glob("0*.png"))) == 4
     assert same(one, two), "the data card has the folder's name"
 
@@ -204,18 +210,18 @@ def test_masks_are_the_same_whoever_draws_them(tmp_path, spawned):
     (tmp_path / "5.png").write_text("no picture")
     config = SegmentConfig(inputs=tuple(str(tmp_path / f"{number}.png") for number in range(6)), batch_size=2)
     for name, executor in (("a", HERE), ("b", Processes(2))):
-        manifest = segment(config, tmp_path / name, listen=silent, executor=executor)
-        assert (len(manifest["images"]), len(manifest["failed"])) == (5, 1)
+        made = segment(config, tmp_path / name, listen=silent, executor=executor)
+        assert (len(made["images"]), len(made["failed"])) == (5, 1)
     assert same(tmp_path / "a", tmp_path / "b")
 
 
 @pytest.mark.slow
 def test_a_models_faults_are_told_before_anything_is_written(tiny_model, tmp_path, spawned):
     for changes, error, message in (
-        ({"scheduler": "Magic"}, ModelError, "no scheduler"),
+        ({"model": str(tiny_model), "scheduler": "Magic"}, ModelError, "no scheduler"),
         ({"model": str(tmp_path / "none")}, ModelError, "none"),
     ):
         with pytest.raises(error, match=message) as caught:
-            images(tiny_model, tmp_path / "o", Processes(2), **changes)
+            images(tmp_path / "o", Processes(2), **changes)
         assert "\n" not in str(caught.value)
         assert not (tmp_path / "o").exists()
