@@ -333,11 +333,12 @@ def _serve(pipe: connection.Connection, factory: bytes, gpu: str | None, threads
         pipe.send(remote.build(factory, threads))
         while True:
             pipe.send(remote.work(pipe.recv()))
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _leave(*_: Any) -> None:
     """End the process, with all that is half written cleared away."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise SystemExit
 
 
