@@ -112,6 +112,8 @@ def test_damaged_models_end_in_one_line(monkeypatch, tmp_path, capsys, broken):
         (["generate", "--report", "Edema.", "--scheduler", "Magic"], "no scheduler 'Magic'"),
         (["generate", "--report", "Edema.", "--model", "lung-segmenter"], "it is for `skiagraph segment`"),
         (["generate", "--report", "Edema.", "--device", "banana"], "no device 'banana'"),
+        (["generate", "--report", "Edema.", "--address", "head:6379"], "give --executor ray too"),
+        (["segment", ".", "--device", "cpu", "--workers", "0"], "no GPU that this run can use"),
         (["generate", "--reports", "nowhere.csv"], "cannot be read"),
         (["train", "nowhere.yaml"], "cannot be read"),
         (["pairs", "--prompts", "nowhere.csv", "-n", "2"], "cannot be read"),

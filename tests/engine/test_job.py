@@ -10,7 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skiagraph.engine.job import Done, batches, open_run, out_of_memory
+from skiagraph.engine.executor import out_of_memory
+from skiagraph.engine.job import Done, batches, open_run
 from skiagraph.errors import SkiagraphError
 from skiagraph.progress import silent
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from skiagraph.cli.options import Device, Dtype, Model, Output, Overwrite
+from skiagraph.cli.options import Address, Device, Dtype, Executor, ExecutorKind, Model, Output, Overwrite, Workers
 from skiagraph.models.registry import DEFAULT_MODEL
 
 
@@ -32,6 +32,9 @@ def run(
     ] = None,
     dtype: Annotated[Dtype, typer.Option(help="Networks' precision.")] = Dtype.float32,
     device: Device = "auto",
+    workers: Workers = 1,
+    executor: Executor = ExecutorKind.processes,
+    address: Address = None,
     overwrite: Overwrite = False,
 ) -> dict[str, Any]:
     """Paint inside the masks of DATASET's training images: a data set of images with the same masks in OUTPUT.
@@ -39,6 +42,7 @@ def run(
     Example: skiagraph augment out/pairs --prompts examples/inpaint-cxr.csv -o out/augmented
     """
     from skiagraph.engine.augment import AugmentConfig, augment, read_prompts
+    from skiagraph.engine.executor import make_executor
     from skiagraph.pipelines.inpaint import InpaintSettings
 
     config = AugmentConfig(
@@ -48,7 +52,7 @@ def run(
         ),
         dtype=dtype.value, device=device,
     )  # fmt: skip
-    manifest = augment(config, output, overwrite=overwrite)
+    manifest = augment(config, output, overwrite=overwrite, executor=make_executor(executor.value, workers, address))
     rows = manifest["images"]
     kept = sum(row["dropped"] is None for row in rows)
     typer.echo(

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from skiagraph.cli.options import Device, Dtype, Model, Output, Overwrite
+from skiagraph.cli.options import Address, Device, Dtype, Executor, ExecutorKind, Model, Output, Overwrite, Workers
 from skiagraph.models.registry import DEFAULT_MODEL
 
 """Change of a classifier's probability from which a finding is said to have come or gone."""
@@ -42,6 +42,9 @@ def run(
     model: Model = DEFAULT_MODEL,
     dtype: Annotated[Dtype, typer.Option(help="Networks' precision.")] = Dtype.float32,
     device: Device = "auto",
+    workers: Workers = 1,
+    executor: Executor = ExecutorKind.processes,
+    address: Address = None,
     overwrite: Overwrite = False,
 ) -> dict[str, Any]:
     """Edit IMAGE inside one region, the rest of it untouched: before, after, difference and manifest in OUTPUT.
@@ -51,6 +54,7 @@ def run(
     Example: skiagraph edit x.png --from "PA view of an adult." --to "Left lower lobe consolidation." -o out/edit
     """
     from skiagraph.engine.edit import EditConfig, edit
+    from skiagraph.engine.executor import make_executor
     from skiagraph.engine.reading import verdict
     from skiagraph.pipelines.counterfactual import EditSettings
 
@@ -61,7 +65,7 @@ def run(
         organs=organs, best_of=best_of, force=force, model=model, seed=seed, settings=settings, dtype=dtype.value,
         device=device,
     )  # fmt: skip
-    manifest = edit(config, output, overwrite=overwrite)
+    manifest = edit(config, output, overwrite=overwrite, executor=make_executor(executor.value, workers, address))
     edits, failed = manifest.get("edits", [manifest]), manifest.get("failed", [])
     frames = [frame for row in edits for frame in row["frames"]]
     outside = max((frame["largest_change_outside"] for frame in frames), default=0.0)

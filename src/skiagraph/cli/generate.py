@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from skiagraph.cli.options import Device, Dtype, Model, Output, Overwrite
+from skiagraph.cli.options import Address, Device, Dtype, Executor, ExecutorKind, Model, Output, Overwrite, Workers
 from skiagraph.models.registry import DEFAULT_MODEL
 
 
@@ -31,6 +31,9 @@ def run(
         Dtype, typer.Option(help="Networks' precision; bfloat16 is faster where the machine has it.")
     ] = Dtype.float32,
     device: Device = "auto",
+    workers: Workers = 1,
+    executor: Executor = ExecutorKind.processes,
+    address: Address = None,
     overwrite: Overwrite = False,
     extend: Annotated[bool, typer.Option("--extend", help="Go on from a run that had other reports.")] = False,
 ) -> dict[str, Any]:
@@ -40,6 +43,7 @@ def run(
     """
     from skiagraph.data.tables import read_reports
     from skiagraph.engine.contact_sheet import SHEET_NAME
+    from skiagraph.engine.executor import make_executor
     from skiagraph.engine.generate import GenerateConfig, generate
 
     texts = tuple(report or ()) + (read_reports(reports) if reports else ())
@@ -47,7 +51,9 @@ def run(
         reports=texts, model=model, count=count, seed=seed, steps=steps, guidance=guidance, negative=negative,
         scheduler=scheduler, dtype=dtype.value, batch_size=batch_size, device=device,
     )  # fmt: skip
-    manifest = generate(config, output, overwrite=overwrite, extend=extend)
+    manifest = generate(
+        config, output, overwrite=overwrite, extend=extend, executor=make_executor(executor.value, workers, address)
+    )
     for row in manifest["images"]:
         if row["prompt_truncated"]:
             typer.echo(f"warning: {row['file']}: the prompt was too long and was cut off", err=True)

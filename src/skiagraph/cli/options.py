@@ -16,6 +16,25 @@ Device = Annotated[
 ]
 
 
+Workers = Annotated[
+    int,
+    typer.Option(min=0, help="Processes that work, each with a model of its own; 0 is one for each GPU. Same results."),
+]
+Address = Annotated[str | None, typer.Option(help="Ray cluster, such as head:6379; else the one here, or a new one.")]
+
+
+class ExecutorKind(StrEnum):
+    """Where several workers are."""
+
+    processes = "processes"
+    ray = "ray"
+
+
+Executor = Annotated[
+    ExecutorKind, typer.Option(help="Where they work: on this machine, or on a Ray cluster that shares the folders.")
+]
+
+
 class Dtype(StrEnum):
     """Precisions that networks run in; sampling itself is always float32."""
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from skiagraph.cli.options import Device, Dtype, Model, Output, Overwrite
+from skiagraph.cli.options import Address, Device, Dtype, Executor, ExecutorKind, Model, Output, Overwrite, Workers
 from skiagraph.models.registry import DEFAULT_MODEL
 
 
@@ -34,6 +34,9 @@ def run(
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time; does not change them.")] = 8,
     dtype: Annotated[Dtype, typer.Option(help="Networks' precision.")] = Dtype.float32,
     device: Device = "auto",
+    workers: Workers = 1,
+    executor: Executor = ExecutorKind.processes,
+    address: Address = None,
     overwrite: Overwrite = False,
 ) -> dict[str, Any]:
     """Make chest X-rays together with their masks, from what the words of the prompt attend to.
@@ -42,6 +45,7 @@ def run(
     """
     from skiagraph.data.tables import read_reports
     from skiagraph.domains.domain import model_domain
+    from skiagraph.engine.executor import make_executor
     from skiagraph.engine.pairs import PairsConfig, make_pairs
     from skiagraph.models.registry import model_folder
 
@@ -51,7 +55,7 @@ def run(
         steps=steps, guidance=guidance, keep=keep, own_networks=own_networks, dtype=dtype.value,
         batch_size=batch_size, device=device,
     )  # fmt: skip
-    manifest = make_pairs(config, output, overwrite=overwrite)
+    manifest = make_pairs(config, output, overwrite=overwrite, executor=make_executor(executor.value, workers, address))
     rows = manifest["pairs"]
     kept = sum(row["dropped"] is None for row in rows)
     typer.echo(f"{kept} of {len(rows)} pairs kept in {output}; manifest.json says why the others were dropped")

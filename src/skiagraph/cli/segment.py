@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from skiagraph.cli.options import Device, Dtype, Model, Output, Overwrite
+from skiagraph.cli.options import Address, Device, Dtype, Executor, ExecutorKind, Model, Output, Overwrite, Workers
 from skiagraph.models.registry import DEFAULT_SEGMENTER
 
 
@@ -37,6 +37,9 @@ def run(
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures at a time; does not change them.")] = 8,
     dtype: Annotated[Dtype, typer.Option(help="Networks' precision.")] = Dtype.float32,
     device: Device = "auto",
+    workers: Workers = 1,
+    executor: Executor = ExecutorKind.processes,
+    address: Address = None,
     overwrite: Overwrite = False,
     extend: Annotated[bool, typer.Option("--extend", help="Go on from a run that had other inputs.")] = False,
 ) -> dict[str, Any]:
@@ -47,13 +50,16 @@ def run(
 
     Example: skiagraph segment hospital/ -o masks
     """
+    from skiagraph.engine.executor import make_executor
     from skiagraph.engine.segment import SegmentConfig, segment
 
     config = SegmentConfig(
         inputs=tuple(map(str, paths)), model=model, form=form.value, check=check, uncertainty=uncertainty,
         steps=steps, seed=seed, dtype=dtype.value, batch_size=batch_size, device=device,
     )  # fmt: skip
-    manifest = segment(config, output, overwrite=overwrite, extend=extend)
+    manifest = segment(
+        config, output, overwrite=overwrite, extend=extend, executor=make_executor(executor.value, workers, address)
+    )
     failed = manifest["failed"]
     for row in failed:
         typer.echo(f"skiagraph: skipped: {row['error']}", err=True)

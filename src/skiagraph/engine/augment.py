@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from skiagraph.devices import AUTO
 from skiagraph.domains.domain import Domain, model_domain
 from skiagraph.engine.card import card_names, write_card
 from skiagraph.engine.contact_sheet import SHEET_NAME, write_contact_sheet
+from skiagraph.engine.executor import HERE, Executor
 from skiagraph.engine.gate import Gate, GateConfig
 from skiagraph.engine.job import Done, open_run, plain
 from skiagraph.engine.manifest import config_hash
@@ -75,8 +77,9 @@ class AugmentConfig:
 
 
 def augment(
-    config: AugmentConfig, output: Path, *, overwrite: bool = False, listen: Listener = progress
-) -> dict[str, Any]:
+    config: AugmentConfig, output: Path, *, overwrite: bool = False, listen: Listener = progress,
+    executor: Executor = HERE,
+) -> dict[str, Any]:  # fmt: skip
     """Paint inside the masks of training images, going on from where an earlier run with this configuration stopped.
 
     Writes `images/`, `masks/`, `metadata.csv` (kept images as a data set, all "train", with their source's patient), a
@@ -89,6 +92,7 @@ def augment(
         output: folder of the data set and `manifest.json`.
         overwrite: remove what another run left in `output`.
         listen: hears of progress.
+        executor: who works on it.
 
     Returns:
         The manifest as written.
@@ -101,15 +105,14 @@ def augment(
     """
     records = masked_records(config.dataset)
     wanted = max(1, round(config.ratio * len(records)))
-    worker = _Worker(config, output, records)
     stored = plain(config, "device") | {"sources": config_hash({"of": [r.key for r in records]})}
     stored["prompts"] = [list(prompt) for prompt in config.prompts]
-    with open_run(
+    with executor.start(partial(_Worker, config, output, records), config.device) as work, open_run(
         output, "augment", stored, weights=weight_hashes(model_folder(config.model)), wanted=wanted, images=[],
         overwrite=overwrite, listen=listen,
     ) as run:  # fmt: skip
         tries = {item.name: item for item in _tries(config, records, wanted)}
-        tried = run.each("painting", tries, worker, goal=wanted, counts=lambda row: row["dropped"] is None)
+        tried = run.each("painting", tries, work, goal=wanted, counts=lambda row: row["dropped"] is None)
         run.claim("metadata.csv", SHEET_NAME, *card_names(output))
         rows = [kept.with_hash() for kept in tried.kept.values()]
         manifest = run.finish(images=rows)

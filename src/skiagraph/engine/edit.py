@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from skiagraph.data.tables import read_table
 from skiagraph.data.wishes import Wish, read_wish
 from skiagraph.devices import AUTO
 from skiagraph.engine.contact_sheet import SHEET_NAME, write_contact_sheet
+from skiagraph.engine.executor import HERE, Executor
 from skiagraph.engine.job import Done, open_run, plain
 from skiagraph.engine.reading import Reader, density_changes
 from skiagraph.errors import DataError, ImageError, MaskError, ModelError, ReportError
@@ -81,7 +83,10 @@ class _Case:
     wish: Wish
 
 
-def edit(config: EditConfig, output: Path, *, overwrite: bool = False, listen: Listener = progress) -> dict[str, Any]:
+def edit(
+    config: EditConfig, output: Path, *, overwrite: bool = False, listen: Listener = progress,
+    executor: Executor = HERE,
+) -> dict[str, Any]:  # fmt: skip
     """Make the edits in `output`: `before.png`, `after-K.png`, `difference-K.png`, a contact sheet and the manifest.
 
     Pictures have the size of the input, and its 8 or 16 bits; of a DICOM file `after-K.dcm` is a derived image as well.
@@ -94,6 +99,7 @@ def edit(config: EditConfig, output: Path, *, overwrite: bool = False, listen: L
         output: folder of the pictures and `manifest.json`.
         overwrite: remove what another run left in `output`.
         listen: hears of progress.
+        executor: who works on it.
 
     Returns:
         The manifest, with the largest change outside the region (0 unless a file was given that covers everything), and
@@ -110,12 +116,11 @@ def edit(config: EditConfig, output: Path, *, overwrite: bool = False, listen: L
     cases = _cases(config, output)
     _check_drawn(cases.values(), config)
     single = not next(iter(cases.values())).folder
-    worker = _Worker(config, output, strict=single)
-    with open_run(
+    with executor.start(partial(_Worker, config, output, strict=single), config.device) as work, open_run(
         output, "edit", plain(config, "device"), weights=weight_hashes(model_folder(config.model)),
         overwrite=overwrite, listen=listen,
     ) as run:  # fmt: skip
-        outcome = run.each("editing", cases, worker)
+        outcome = run.each("editing", cases, work)
         rows = [kept.row for kept in outcome.kept.values()]
         if single:
             return run.finish(**rows[0])

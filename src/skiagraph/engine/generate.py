@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from skiagraph.data.images import SYNTHETIC_TEXT, read_radiograph, write_png
 from skiagraph.devices import AUTO
 from skiagraph.engine.card import card_names, write_card
 from skiagraph.engine.contact_sheet import SHEET_LIMIT, SHEET_NAME, write_contact_sheet
+from skiagraph.engine.executor import HERE, Executor
 from skiagraph.engine.job import Done, open_run, plain
 from skiagraph.errors import ReportError
 from skiagraph.files import weight_hashes
@@ -48,7 +50,7 @@ class _Item:
 
 def generate(
     config: GenerateConfig, output: Path, *, overwrite: bool = False, extend: bool = False,
-    listen: Listener = progress,
+    listen: Listener = progress, executor: Executor = HERE,
 ) -> dict[str, Any]:  # fmt: skip
     """Generate what `config` asks for into `output`, skipping images an earlier run with the same configuration made.
 
@@ -58,6 +60,7 @@ def generate(
         overwrite: remove what another run left in `output`.
         extend: go on from a run with other reports; those that come first in both are not made again.
         listen: hears of progress.
+        executor: who works on it.
 
     Returns:
         The manifest as written: configuration, versions, weight hashes and one row per image.
@@ -69,13 +72,12 @@ def generate(
     """
     if not config.reports:
         raise ReportError("no reports given; use --report TEXT or --reports FILE.csv")
-    worker = _Worker(config, output)
     weights = weight_hashes(model_folder(config.model))
-    with open_run(
+    with executor.start(partial(_Worker, config, output), config.device) as work, open_run(
         output, "generate", plain(config, "batch_size", "device"), weights=weights, images=[], overwrite=overwrite,
         extend=("reports",) if extend else (), listen=listen,
     ) as run:  # fmt: skip
-        made = run.each("generating", _items(config), worker, batch_size=config.batch_size).kept
+        made = run.each("generating", _items(config), work, batch_size=config.batch_size).kept
         run.claim(SHEET_NAME, *card_names(output))
         rows = [kept.with_hash() for kept in made.values()]
         _write_sheet(output, rows[:SHEET_LIMIT])

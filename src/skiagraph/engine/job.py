@@ -8,15 +8,15 @@ that halve themselves when memory runs out, progress, the lock and the manifest.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from filelock import FileLock, Timeout
 
+from skiagraph.engine.executor import Batch, Crew, Fitting, Work
 from skiagraph.engine.journal import Journal
 from skiagraph.engine.manifest import FILE_NAME, open_manifest, save_manifest
 from skiagraph.errors import SkiagraphError
@@ -109,7 +109,7 @@ class Run:
         self,
         stage: str,
         items: Mapping[str, T],
-        work: Callable[[Sequence[T]], Iterable[Done]],
+        work: Work | Crew,
         *,
         batch_size: int = 1,
         goal: int | None = None,
@@ -120,34 +120,34 @@ class Run:
         Args:
             stage: what is done, for progress and the journal.
             items: by name; names are the same in every run.
-            work: results of some items, in their order; each is journalled as it comes. It may be called again with
-                fewer where memory ran out.
+            work: results of some items, in their order, or workers that an executor has started. It may be called
+                again with fewer where memory ran out.
             batch_size: items a call.
-            goal: stop when so many rows count; the rest of the items is left.
+            goal: stop at the first batch, in the items' order, by which so many rows count; the rest is left.
             counts: which rows count.
+
+        Raises:
+            SkiagraphError: a file that a worker on another machine wrote is not in the run's folder.
         """
-        ready = {n: k for n, k in self._finished(stage).items() if n in items}
-        kept: dict[str, Kept] = {}
-        failed: dict[str, str] = {}
-        fitting = _Fitting(work)
+        finished = {n: k for n, k in self._finished(stage).items() if n in items}
+        parts = [{n: items[n] for n in part} for part in batches(list(items), batch_size)]
+        course = _Course(parts, finished, goal, counts)
+        workers = work if isinstance(work, Crew) else Fitting(work)
         total = len(items) if goal is None else goal
-
-        def number() -> int:
-            return min(total, sum(counts(k.row) for k in ready.values()) + len(failed) * (goal is None))
-
-        with self.listen(stage, total, done=number()) as update:
-            for part in batches(list(items), batch_size):
-                todo = [name for name in part if name not in ready]
-                for name, done in zip(todo, fitting([items[n] for n in todo]), strict=True):
-                    if done.row is None:
-                        failed[name] = done.error or "failed"
-                    else:
-                        ready[name] = self._keep(stage, name, done)
-                kept |= {name: ready[name] for name in part if name in ready}
-                update(number())
-                if goal is not None and sum(counts(k.row) for k in kept.values()) >= goal:
-                    break
-        return Outcome(kept, failed)
+        number = sum(counts(kept.row) for kept in finished.values())
+        with self.listen(stage, total, done=min(total, number)) as update:
+            for name, done in workers(course.open()):
+                if done.row is None:
+                    course.failed[name] = done.error or "failed"
+                    number += goal is None
+                else:
+                    course.ready[name] = self._keep(stage, name, done)
+                    number += counts(done.row)
+                update(min(total, number))
+        for kept in course.surplus():
+            for file in kept.files:
+                remove(self.output / file)
+        return course.outcome()
 
     def claim(self, *names: str) -> None:
         """Note that files and folders of these names are the run's, to go when another run overwrites it."""
@@ -170,7 +170,12 @@ class Run:
         return all(path.is_file() and sha256(path) == digest for path, digest in paths.items())
 
     def _keep(self, stage: str, name: str, done: Done) -> Kept:
-        files = {file: sha256(self.output / file) for file in done.files}
+        try:
+            files = {file: sha256(self.output / file) for file in done.files}
+        except FileNotFoundError as error:
+            raise SkiagraphError(
+                f"a worker's {error.filename} is not here; all machines must share the output folder, by the same path"
+            ) from error
         self._append({"stage": stage, "item": name, "row": done.row, "files": files})
         return Kept(dict(done.row or {}), files)
 
@@ -178,6 +183,53 @@ class Run:
         if not self.journal.rows:
             save_manifest(self.output, self.manifest)
         self.journal.append(row)
+
+
+class _Course:
+    """How far a stage is: its parts are settled in their order, whoever finishes first, and up to the goal."""
+
+    def __init__(
+        self, parts: Sequence[Batch], ready: dict[str, Kept], goal: int | None, counts: Callable[[Row], bool]
+    ) -> None:
+        self.parts, self.ready, self.goal, self.counts = parts, ready, goal, counts
+        self.failed: dict[str, str] = {}
+        self.settled = 0
+
+    def open(self) -> Iterator[Batch]:
+        """What is left of each part, until the goal is reached."""
+        for part in self.parts:
+            self._settle()
+            if self._enough():
+                return
+            left = {name: item for name, item in part.items() if name not in self.ready}
+            if left:
+                yield left
+
+    def outcome(self) -> Outcome:
+        """What became of the settled parts' items."""
+        self._settle()
+        names = [name for part in self.parts[: self.settled] for name in part]
+        return Outcome(
+            {name: self.ready[name] for name in names if name in self.ready},
+            {name: self.failed[name] for name in names if name in self.failed},
+        )
+
+    def surplus(self) -> list[Kept]:
+        """What workers had finished beyond the goal."""
+        kept = self.outcome().kept
+        return [done for name, done in self.ready.items() if name not in kept]
+
+    def _settle(self) -> None:
+        while self.settled < len(self.parts) and not self._enough():
+            if any(name not in self.ready and name not in self.failed for name in self.parts[self.settled]):
+                return
+            self.settled += 1
+
+    def _enough(self) -> bool:
+        if self.goal is None:
+            return False
+        names = (name for part in self.parts[: self.settled] for name in part if name in self.ready)
+        return sum(self.counts(self.ready[name].row) for name in names) >= self.goal
 
 
 def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
@@ -195,33 +247,6 @@ def _json_value(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _json_value(v) for name, v in value.items()}
     return [_json_value(v) for v in value] if isinstance(value, tuple | list) else value
-
-
-class _Fitting:
-    """Calls `work` with as many items as memory holds: halves what does not fit, and remembers."""
-
-    def __init__(self, work: Callable[[Sequence[T]], Iterable[Done]]) -> None:
-        self.work, self.most = work, None
-
-    def __call__(self, items: Sequence[T]) -> Iterator[Done]:
-        finished = 0
-        while finished < len(items):
-            part = items[finished : finished + (self.most or len(items))]
-            try:
-                for done in self.work(part):
-                    finished += 1
-                    yield done
-            except (RuntimeError, MemoryError) as error:
-                if len(part) == 1 or not out_of_memory(error):
-                    raise
-                self.most = len(part) // 2
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory, a device's or the machine's, did not suffice."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 @contextmanager

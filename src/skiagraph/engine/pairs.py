@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from skiagraph.devices import AUTO
 from skiagraph.domains.domain import Domain, model_domain
 from skiagraph.engine.card import card_names, write_card
 from skiagraph.engine.contact_sheet import SHEET_LIMIT, SHEET_NAME, write_contact_sheet
+from skiagraph.engine.executor import HERE, Executor
 from skiagraph.engine.job import Done, Run, open_run, plain
 from skiagraph.engine.overlay import overlaid
 from skiagraph.errors import MaskError, ReportError
@@ -77,8 +78,9 @@ class PairsConfig:
 
 
 def make_pairs(
-    config: PairsConfig, output: Path, *, overwrite: bool = False, listen: Listener = progress
-) -> dict[str, Any]:
+    config: PairsConfig, output: Path, *, overwrite: bool = False, listen: Listener = progress,
+    executor: Executor = HERE,
+) -> dict[str, Any]:  # fmt: skip
     """Make image and mask pairs in `output`, going on from where an earlier run with the same configuration stopped.
 
     Writes `images/`, `maps/` (soft), `masks/`, `overlays/`, `metadata.csv` (kept pairs as a data set), a contact sheet
@@ -89,6 +91,7 @@ def make_pairs(
         output: folder of the data set and `manifest.json`.
         overwrite: remove what another run left in `output`.
         listen: hears of progress.
+        executor: who draws the images; their masks are made in this process.
 
     Raises:
         ReportError: no prompts, or one nobody understands.
@@ -101,7 +104,7 @@ def make_pairs(
     stored = plain(config, "batch_size", "device")
     with open_run(output, "pairs", stored, weights=weights, pairs=[], overwrite=overwrite, listen=listen) as run:
         stages = _Stages(config, run)
-        stages.sample()
+        stages.sample(executor)
         run.claim("work", "overlays", "metadata.csv", SHEET_NAME, *card_names(output))
         stages.refine(stages.affinities())
         stages.filter()
@@ -135,14 +138,15 @@ class _Stages:
     def alive(self) -> list[dict[str, Any]]:
         return [row for row in self.rows.values() if row["dropped"] is None]
 
-    def sample(self) -> None:
+    def sample(self, executor: Executor) -> None:
         """Images and soft maps."""
         config = self.config
         bank = random.Random(config.seed)
         items = {
             f"{i:05d}": _Sample(f"{i:05d}", bank.choice(config.prompts), config.seed + i) for i in range(config.count)
         }
-        sampled = self.run.each("sampling", items, _Sampler(config, self.output), batch_size=config.batch_size)
+        with executor.start(partial(_Sampler, config, self.output), config.device) as work:
+            sampled = self.run.each("sampling", items, work, batch_size=config.batch_size)
         self.rows = {name: kept.row for name, kept in sampled.kept.items()}
 
     @property

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from skiagraph.data.masks import LUNG_SIDES, read_mask, read_segments, write_mas
 from skiagraph.devices import AUTO, usable_device
 from skiagraph.engine.contact_sheet import SHEET_LIMIT, SHEET_NAME, write_contact_sheet
 from skiagraph.engine.contact_sheet import SIDE as SHEET_SIDE
+from skiagraph.engine.executor import HERE, Executor
 from skiagraph.engine.job import Done, open_run, plain
 from skiagraph.engine.overlay import overlaid
 from skiagraph.errors import DataError, ImageError, ModelError
@@ -74,8 +77,9 @@ class _Answer:
 
 
 def segment(
-    config: SegmentConfig, output: Path, *, overwrite: bool = False, extend: bool = False, listen: Listener = progress
-) -> dict[str, Any]:
+    config: SegmentConfig, output: Path, *, overwrite: bool = False, extend: bool = False,
+    listen: Listener = progress, executor: Executor = HERE,
+) -> dict[str, Any]:  # fmt: skip
     """Segment what `config` names into `output/masks`, skipping what an earlier run with the same configuration did.
 
     Pictures that cannot be read, and lateral views, are skipped, listed in the manifest's `failed`, and tried again by
@@ -90,6 +94,7 @@ def segment(
         overwrite: remove what another run left in `output`.
         extend: go on from a run with other inputs; its masks stay, and are listed while its pictures are inputs.
         listen: hears of progress.
+        executor: who works on it.
 
     Returns:
         The manifest as written.
@@ -103,18 +108,17 @@ def segment(
         check_highdicom()
     inputs = list_inputs(config.inputs, output)
     items = {str(item.source): item for item in inputs.items}
-    worker = _Worker(config, output)
     stored = plain(config, "batch_size", "device") | {"inputs": [str(Path(path).resolve()) for path in config.inputs]}
-    with open_run(
+    with executor.start(partial(_Worker, config, output), config.device) as work, open_run(
         output, "segment", stored, weights=weight_hashes(model_folder(config.model)), images=[], failed=[],
         overwrite=overwrite, extend=("inputs",) if extend else (), listen=listen,
     ) as run:  # fmt: skip
-        outcome = run.each("segmenting", items, worker, batch_size=config.batch_size)
+        outcome = run.each("segmenting", items, work, batch_size=config.batch_size)
         rows = sorted((kept.with_hash() for kept in outcome.kept.values()), key=lambda row: row["mask"])
         failed = [{"source": source, "error": error} for source, error in outcome.failed.items()]
         if rows:
             _write_table(output / TABLE_NAME, rows)
-            _write_sheet(output, rows[:SHEET_LIMIT], worker.model.config.in_channels)
+            _write_sheet(output, rows[:SHEET_LIMIT], _channels(config.model))
         return run.finish(images=rows, failed=failed, passed_over=inputs.passed_over)
 
 
@@ -179,6 +183,10 @@ def _load(config: SegmentConfig) -> Segmenter | LatentSegmenter:
             f"{config.model} answers in one step and without noise; steps and uncertainty need a latent segmenter"
         )
     return model
+
+
+def _channels(model: str) -> int:
+    return json.loads((model_folder(model) / "config.json").read_text(encoding="utf-8"))["in_channels"]
 
 
 def _scores(
