@@ -145,7 +145,7 @@ def _interrupt_when(path):
 def test_ctrl_c_ends_all_workers_and_the_run_can_go_on(tmp_path, alone):
     threading.Thread(target=_interrupt_when, args=(tmp_path / "2.txt",), daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, Processes(2))
+        run(tmp_path, Processes(2), pause=1)
     for worker in os.listdir(tmp_path / "workers"):
         assert not Path(f"/proc/{worker}").exists()
     assert not list(tmp_path.glob(".*.tmp*"))
