@@ -66,7 +66,7 @@ class EditSettings:
     gate: str = "keys"
     renormalise: bool = True
     both_halves: bool = True
-    feather: float = 10.0
+    feather: float = 20.0
 
 
 @dataclass(frozen=True)
