@@ -26,6 +26,7 @@ from skiagraph.data.chest.captions import WORDINGS, record_prompt
 from skiagraph.data.datasets import Record, data_root, load_records
 from skiagraph.data.images import read_radiograph, square
 from skiagraph.evaluation import bootstrap
+from skiagraph.evaluation.statistics import paired_difference
 from skiagraph.files import write_json
 from skiagraph.models.registry import DEFAULT_MODEL, load_component
 from skiagraph.pipelines.organs import find_lungs
@@ -38,33 +39,48 @@ LABELS = {"infiltrate": "infiltration"}
 
 
 def main() -> None:
-    """Print the hit rate and its chances by finding, and write results.json."""
+    """Print the hit rate and its chances by finding, beside the first model's, and write results.json."""
     args = _arguments()
     records = {r.path.stem: r for r in load_records(["nih_chestxray14", "nih_chestxray14_more"], args.data)}
     cases = _cases(data_root(args.data) / "nih_chestxray14_more/boxes.csv", records)
-    pipeline = TextToImagePipeline.load(args.model)
+    results: dict[str, dict] = {}
+    first: list[dict] = []
+    for model in args.model:
+        rows = _rows(model, cases, records)
+        first = first or rows
+        hits, patients = (np.array([r[name] for r in rows]) for name in ("hit", "patient"))
+        gain = paired_difference("hit", hits, np.array([r["hit"] for r in first]), patients, "higher")
+        groups = {"all": rows, **{f"trained on: {t}": [r for r in rows if r["trained on"] == t] for t in (True, False)}}
+        groups |= {name: [r for r in rows if r["finding"] == name] for name in sorted({r["finding"] for r in rows})}
+        results[model] = {name: _summary(members) for name, members in groups.items() if members}
+        for name, s in results[model].items():
+            hit = f"{s['hit']:.2f} ({s['low']:.2f} to {s['high']:.2f})"
+            print(f"{name}: n {s['n']}, hit {hit}, chance {s['chance']:.2f}, in the thorax {s['chance in thorax']:.2f}")
+        print(f"{model} over {args.model[0]}: {gain.value:.2f} ({gain.low:.2f} to {gain.high:.2f})")
+        results[model]["over the first"] = gain.to_dict()
+    write_json(args.output / "results.json", {"machine": machine(), "results": results})
+
+
+@torch.no_grad()
+def _rows(model: str, cases: dict[tuple[str, str], np.ndarray], records: dict[str, Record]) -> list[dict]:
+    """One row for each boxed finding: whether its words hit, and how likely that is by chance."""
+    pipeline = TextToImagePipeline.load(model)
     segmenter = load_component("lung-segmenter").eval()
     rows = []
     for (stem, label), truth in cases.items():
-        image = square(read_radiograph(records[stem].path).pixels, SIDE, fit="crop")
-        heat = _heat(pipeline, image, record_prompt(records[stem]), WORDINGS[label][0])
-        found = (
-            find_lungs(segmenter, torch.from_numpy(np.round(image * 255).astype(np.uint8))[None, None])[0].numpy() > 0
-        )
+        record = records[stem]
+        image = square(read_radiograph(record.path).pixels, SIDE, fit="crop")
+        heat = _heat(pipeline, image, record_prompt(record), WORDINGS[label][0])
+        stored = torch.from_numpy(np.round(image * 255).astype(np.uint8))[None, None]
+        thorax = _thorax(find_lungs(segmenter, stored)[0].numpy() > 0)
         rows.append(
             {
-                "finding": label, "trained on": records[stem].split == "train",
-                "hit": bool(truth[np.unravel_index(heat.argmax(), heat.shape)]),
-                "chance": float(truth.mean()), "chance in thorax": float(truth[_thorax(found)].mean()),
+                "finding": label, "patient": record.patient, "trained on": record.split == "train",
+                "hit": float(truth[np.unravel_index(heat.argmax(), heat.shape)]),
+                "chance": float(truth.mean()), "chance in thorax": float(truth[thorax].mean()),
             }
         )  # fmt: skip
-    groups = {"all": rows, **{f"trained on: {t}": [r for r in rows if r["trained on"] == t] for t in (True, False)}}
-    groups |= {name: [r for r in rows if r["finding"] == name] for name in sorted({r["finding"] for r in rows})}
-    results = {name: _summary(members) for name, members in groups.items() if members}
-    for name, s in results.items():
-        hit = f"{s['hit']:.2f} ({s['low']:.2f} to {s['high']:.2f})"
-        print(f"{name}: n {s['n']}, hit {hit}, chance {s['chance']:.2f}, in the thorax {s['chance in thorax']:.2f}")
-    write_json(args.output / "results.json", {"machine": machine(), "model": args.model, "results": results})
+    return rows
 
 
 def _cases(path: Path, records: dict[str, Record]) -> dict[tuple[str, str], np.ndarray]:
@@ -110,7 +126,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder of the dataset folders; default $SKIAGRAPH_DATA")
     parser.add_argument("-o", "--output", type=Path, default=Path("out/boxes"))
-    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--model", nargs="+", default=[DEFAULT_MODEL])
     return parser.parse_args()
 
 
