@@ -12,6 +12,7 @@ from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittle
 import phantoms
 import tiny
 from skiagraph.data.dicom_seg import write_dicom_seg
+from skiagraph.data.masks import read_segments
 from skiagraph.engine.segment import SegmentConfig, segment
 from skiagraph.errors import ImageError, SkiagraphError
 from skiagraph.progress import silent
@@ -53,6 +54,20 @@ def test_segments_are_read_back(radiograph, tmp_path):
     assert made.SeriesInstanceUID != source.SeriesInstanceUID
     referenced = made.ReferencedSeriesSequence[0].ReferencedInstanceSequence[0]
     assert referenced.ReferencedSOPInstanceUID == source.SOPInstanceUID
+
+
+@pytest.mark.parametrize("classes", [("lung",), CLASSES])
+@pytest.mark.parametrize("empty", [False, True])
+def test_one_segment_or_several_are_read_as_masks(radiograph, tmp_path, classes, empty):
+    pytest.importorskip("highdicom")
+    labels = np.zeros((60, 64), np.uint8)
+    if not empty:
+        labels[10:30, 5:20], labels[12:40, 40:60] = 1, len(classes)
+    write_dicom_seg(tmp_path / "s.dcm", radiograph, labels, classes, "a model")
+    found = read_segments(tmp_path / "s.dcm")
+    assert list(found) == list(classes)
+    for number, name in enumerate(classes, start=1):
+        assert np.array_equal(found[name], labels == number)
 
 
 def test_no_place_in_space_is_invented_and_empty_masks_are_masks(radiograph, tmp_path):

@@ -97,10 +97,7 @@ def read_segments(path: str | Path, uid: str | None = None) -> dict[str, np.ndar
         labels = {int(s.SegmentNumber): str(s.SegmentLabel).lower() for s in dataset.SegmentSequence}
         frames = dataset.pixel_array
         frames = frames[None] if frames.ndim == 2 else frames
-        numbers = [
-            int(g.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
-            for g in dataset.PerFrameFunctionalGroupsSequence
-        ]
+        numbers = [_segment_number(group, dataset) for group in dataset.PerFrameFunctionalGroupsSequence]
         found: dict[str, np.ndarray] = {}
         for number, frame in zip(numbers, frames, strict=True):
             found[labels[number]] = (frame > 0) | found.get(labels[number], False)
@@ -112,6 +109,12 @@ def read_segments(path: str | Path, uid: str | None = None) -> dict[str, np.ndar
     if uid is not None and referenced and uid not in referenced:
         raise MaskError(f"DICOM SEG {path} is of another image ({sorted(referenced)[0]}) than the one given ({uid})")
     return found
+
+
+def _segment_number(frame: pydicom.Dataset, dataset: pydicom.Dataset) -> int:
+    """The segment that a frame is of, which stands with all frames' common values where there is one segment alone."""
+    where = frame if "SegmentIdentificationSequence" in frame else dataset.SharedFunctionalGroupsSequence[0]
+    return int(where.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
 
 
 def read_sides(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
