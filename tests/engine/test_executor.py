@@ -142,7 +142,15 @@ def _interrupt_when(path):
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_ctrl_c_ends_all_workers_and_the_run_can_go_on(tmp_path, alone):
+@pytest.fixture
+def interruptible():
+    """Ctrl-C is heard, also where a shell has started the tests in the background, deaf to it."""
+    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, earlier)
+
+
+def test_ctrl_c_ends_all_workers_and_the_run_can_go_on(tmp_path, alone, interruptible):
     threading.Thread(target=_interrupt_when, args=(tmp_path / "2.txt",), daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, Processes(2), pause=1)
