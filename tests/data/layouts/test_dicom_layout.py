@@ -73,6 +73,11 @@ def test_synthetic_pictures_say_so_and_masks_who_drew_them(cases, tmp_path):
     assert pydicom.dcmread(tmp_path / "drawn/p/a-mask.dcm").SegmentSequence[0].SegmentAlgorithmType == "MANUAL"
 
 
+def test_no_name_of_a_patient_leads_out_of_the_folder(cases, tmp_path):
+    given = {"x": Case(cases["b"].image, "..")}
+    assert list(dicom.write(given, tmp_path / "o", ())) == [("unnamed/x.dcm", "")]
+
+
 def test_the_same_picture_gets_the_same_uids(cases, tmp_path):
     for folder in ("o", "again"):
         list(dicom.write(cases, tmp_path / folder, CLASSES))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -57,7 +58,7 @@ def write(cases: Mapping[str, Case], folder: Path, classes: Sequence[str]) -> It
     if any(case.mask or case.report for case in cases.values()):
         check_highdicom()
     for name, case in cases.items():
-        place = Path(case.patient.replace("/", "_")) / name
+        place = Path(re.sub(r"[^\w.-]", "_", case.patient).strip(".") or "unnamed") / name
         image, mask = f"{place}.dcm", f"{place}-mask.dcm" if case.mask else ""
         picture = read_image(case.image)
         made = write_capture(
