@@ -10,8 +10,6 @@ import typer
 from skiagraph.cli.options import Address, Device, Dtype, Executor, ExecutorKind, Model, Output, Overwrite, Workers
 from skiagraph.models.registry import DEFAULT_MODEL
 
-"""Change of a classifier's probability from which a finding is said to have come or gone."""
-
 
 def run(
     image: Annotated[

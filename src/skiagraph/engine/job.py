@@ -193,7 +193,7 @@ class _Course:
     ) -> None:
         self.parts, self.ready, self.goal, self.counts = parts, ready, goal, counts
         self.failed: dict[str, str] = {}
-        self.settled = 0
+        self.settled = self.counted = 0
 
     def open(self) -> Iterator[Batch]:
         """What is left of each part, until the goal is reached."""
@@ -221,15 +221,14 @@ class _Course:
 
     def _settle(self) -> None:
         while self.settled < len(self.parts) and not self._enough():
-            if any(name not in self.ready and name not in self.failed for name in self.parts[self.settled]):
+            part = self.parts[self.settled]
+            if any(name not in self.ready and name not in self.failed for name in part):
                 return
+            self.counted += sum(self.counts(self.ready[name].row) for name in part if name in self.ready)
             self.settled += 1
 
     def _enough(self) -> bool:
-        if self.goal is None:
-            return False
-        names = (name for part in self.parts[: self.settled] for name in part if name in self.ready)
-        return sum(self.counts(self.ready[name].row) for name in names) >= self.goal
+        return self.goal is not None and self.counted >= self.goal
 
 
 def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

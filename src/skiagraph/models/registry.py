@@ -150,20 +150,27 @@ def load_component(name_or_folder: str | Path, dtype: torch.dtype | None = None,
         ModelError: as `model_folder`, a class that is none of `COMPONENTS` nor an entry point, or no such device.
     """
     folder = model_folder(name_or_folder)
-    others = {point.name: point for point in entry_points(group=GROUP)}
-    name = require_kind(folder, *COMPONENTS, *others, purpose="be loaded as one network")
+    cls = _network_class(folder)
     import torch
 
     from skiagraph.devices import usable_device
 
     place = usable_device(device)
 
-    cls = others[name].load() if name in others else getattr(import_module(COMPONENTS[name]), name)
     with loading(folder):
         network = cls.from_pretrained(
             folder, torch_dtype=dtype or torch.float32, use_safetensors=True, local_files_only=True
         )
     return network.to(place)
+
+
+def _network_class(folder: Path) -> type[ModelMixin]:
+    """The class that a folder names; other packages' entry points are read only where it is none of `COMPONENTS`."""
+    kind = kind_of(folder)
+    if kind in COMPONENTS:
+        return getattr(import_module(COMPONENTS[kind]), kind)
+    others = {point.name: point for point in entry_points(group=GROUP)}
+    return others[require_kind(folder, *COMPONENTS, *others, purpose="be loaded as one network")].load()
 
 
 @contextmanager
