@@ -4,14 +4,31 @@ from functools import cache
 
 import torch
 from diffusers import (
+    AutoencoderDC,
     AutoencoderKL,
     DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    PixArtAlphaPipeline,
+    PixArtSigmaPipeline,
+    PixArtTransformer2DModel,
+    SanaPipeline,
+    SanaTransformer2DModel,
     StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
     StableDiffusionXLInpaintPipeline,
+    StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    Gemma2Config,
+    Gemma2Model,
+    T5Config,
+    T5EncoderModel,
+)
 
 from skiagraph.models.autoencoder import SmallAutoencoderKL
 from skiagraph.models.latent_segmenter import LatentSegmenter
@@ -160,5 +177,80 @@ def stable_diffusion():
         random_weights(unet, seed=9), DDIMScheduler(num_train_timesteps=100), None, None,
         requires_safety_checker=False,
     )  # fmt: skip
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def stable_diffusion_xl():
+    """Diffusers' Stable Diffusion XL pipeline with two text encoders over the words of reports; images of 64 pixels."""
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer()), hidden_size=12, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=24, projection_dim=16, eos_token_id=3, pad_token_id=0, bos_token_id=2,
+    )  # fmt: skip
+    unet = UNet2DConditionModel(
+        sample_size=32, block_out_channels=(8, 16), layers_per_block=1, cross_attention_dim=24,
+        attention_head_dim=(2, 4), norm_num_groups=4, use_linear_projection=True, addition_embed_type="text_time",
+        addition_time_embed_dim=4, projection_class_embeddings_input_dim=6 * 4 + 16,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+    )  # fmt: skip
+    return _shown_quietly(
+        StableDiffusionXLPipeline(
+            colour_autoencoder(), random_weights(CLIPTextModel(text), seed=8),
+            random_weights(CLIPTextModelWithProjection(text), seed=10), tokenizer(), tokenizer(),
+            random_weights(unet, seed=9), DDIMScheduler(num_train_timesteps=100, clip_sample=False),
+            add_watermarker=False,
+        )
+    )  # fmt: skip
+
+
+def pixart(*, sigma=False, sample_size=32):
+    """Diffusers' PixArt pipeline, alpha or sigma, with a T5 over the words of reports; images of 64 pixels.
+
+    One of latents of 128 pixels is besides told the picture's size.
+    """
+    text = T5Config(vocab_size=len(tokenizer()), d_model=12, d_kv=6, d_ff=16, num_layers=1, num_heads=2)
+    transformer = PixArtTransformer2DModel(
+        sample_size=sample_size, num_layers=2, num_attention_heads=2, attention_head_dim=12, cross_attention_dim=24,
+        caption_channels=12, patch_size=2, in_channels=4, out_channels=8, norm_num_groups=4,
+    )  # fmt: skip
+    made = PixArtSigmaPipeline if sigma else PixArtAlphaPipeline
+    return _shown_quietly(
+        made(
+            tokenizer(), random_weights(T5EncoderModel(text), seed=8), colour_autoencoder(),
+            random_weights(transformer, seed=9), DDIMScheduler(num_train_timesteps=100, clip_sample=False),
+        )
+    )  # fmt: skip
+
+
+def sana():
+    """Diffusers' Sana pipeline with a Gemma over the words of reports; images of 32 pixels."""
+    text = Gemma2Config(
+        vocab_size=len(tokenizer()), hidden_size=12, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=6,
+    )  # fmt: skip
+    transformer = SanaTransformer2DModel(
+        in_channels=4, out_channels=4, num_layers=2, num_attention_heads=2, attention_head_dim=8,
+        num_cross_attention_heads=2, cross_attention_head_dim=8, cross_attention_dim=16, caption_channels=12,
+        sample_size=16, patch_size=1,
+    )  # fmt: skip
+    vae = AutoencoderDC(
+        latent_channels=4, attention_head_dim=2, encoder_block_types=("ResBlock", "ResBlock"),
+        decoder_block_types=("ResBlock", "ResBlock"), encoder_block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8), encoder_qkv_multiscales=((), ()), decoder_qkv_multiscales=((), ()),
+        encoder_layers_per_block=(1, 1), decoder_layers_per_block=(1, 1), downsample_block_type="conv",
+        upsample_block_type="interpolate", decoder_norm_types="rms_norm", decoder_act_fns="silu", scaling_factor=0.41,
+    )  # fmt: skip
+    return _shown_quietly(
+        SanaPipeline(
+            tokenizer(), random_weights(Gemma2Model(text), seed=8), random_weights(vae, seed=7),
+            random_weights(transformer, seed=9),
+            DPMSolverMultistepScheduler(
+                num_train_timesteps=100, prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+            ),
+        )
+    )  # fmt: skip
+
+
+def _shown_quietly(pipeline):
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

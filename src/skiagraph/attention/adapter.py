@@ -82,7 +82,7 @@ class AttentionAdapter(Protocol):
 
 
 def adapter_of(model: nn.Module) -> AttentionAdapter:
-    """The adapter of a `UViT2DModel`, or of a diffusers U-Net with cross-attention (`attn2`).
+    """The adapter of a `UViT2DModel`, or of a diffusers U-Net or transformer with cross-attention (`attn2`).
 
     Raises:
         ModelError: a network without attention to text.
@@ -159,7 +159,7 @@ class _JointAdapter:
 
 
 class _CrossAdapter:
-    """A diffusers U-Net's transformers: keys are pixels in self-attention and words in cross-attention."""
+    """A diffusers transformer, or those of a U-Net: keys are pixels in self-attention and words in cross-attention."""
 
     pointing = None
     takes_mask = False
@@ -176,15 +176,16 @@ class _CrossAdapter:
 
     @contextmanager
     def measured(self) -> Iterator[None]:
+        within = {f"{n}.": m for n, m in self.model.named_modules() if isinstance(m, Transformer2DModel)}
         handles = []
-        for name, module in self.model.named_modules():
-            if isinstance(module, Transformer2DModel):
+        for name, module in (within or {"": self.model}).items():
 
-                def note(_: nn.Module, inputs: tuple, kwargs: dict, name: str = f"{name}.") -> None:
-                    states = inputs[0] if inputs else kwargs["hidden_states"]
-                    self.sizes[name] = tuple(states.shape[-2:])
+            def note(module: nn.Module, inputs: tuple, kwargs: dict, name: str = name) -> None:
+                states = inputs[0] if inputs else kwargs["hidden_states"]
+                patch = module.config.get("patch_size") or 1
+                self.sizes[name] = tuple(side // patch for side in states.shape[-2:])
 
-                handles.append(module.register_forward_pre_hook(note, with_kwargs=True))
+            handles.append(module.register_forward_pre_hook(note, with_kwargs=True))
         try:
             yield
         finally:

@@ -40,7 +40,7 @@ from skiagraph.models.registry import DEFAULT_MODEL, model_folder, not_drawn
 from skiagraph.pipelines.counterfactual import Edit, EditSettings, edit_image
 from skiagraph.pipelines.organs import organ_regions
 from skiagraph.pipelines.paste import with_change
-from skiagraph.pipelines.text_to_image import TextToImagePipeline
+from skiagraph.pipelines.published import load_pipeline
 from skiagraph.progress import Listener, progress
 
 MARGIN = 0.06
@@ -160,7 +160,7 @@ class _Worker:
 
     def __init__(self, config: EditConfig, output: Path, *, strict: bool) -> None:
         self.config, self.output, self.strict = config, output, strict
-        self.pipeline = TextToImagePipeline.load(config.model, dtype=getattr(torch, config.dtype), device=config.device)
+        self.pipeline = load_pipeline(config.model, dtype=getattr(torch, config.dtype), device=config.device)
         domain = self.pipeline.domain
         if not (domain.measured and domain.judge):
             raise ModelError(

@@ -19,8 +19,8 @@ from skiagraph.engine.job import Done, open_run, plain
 from skiagraph.errors import ReportError
 from skiagraph.files import weight_hashes
 from skiagraph.models.registry import DEFAULT_MODEL, model_folder
+from skiagraph.pipelines.published import load_pipeline
 from skiagraph.pipelines.schedulers import make_scheduler
-from skiagraph.pipelines.text_to_image import TextToImagePipeline
 from skiagraph.progress import Listener, progress
 
 
@@ -91,7 +91,7 @@ class _Worker:
 
     def __init__(self, config: GenerateConfig, output: Path) -> None:
         self.config, self.output = config, output
-        self.pipeline = TextToImagePipeline.load(config.model, dtype=getattr(torch, config.dtype), device=config.device)
+        self.pipeline = load_pipeline(config.model, dtype=getattr(torch, config.dtype), device=config.device)
         self.pipeline.set_progress_bar_config(disable=True)
         if config.scheduler:
             self.pipeline.scheduler = make_scheduler(config.scheduler, self.pipeline.scheduler.config)

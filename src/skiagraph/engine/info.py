@@ -14,6 +14,7 @@ from skiagraph.models.latent_segmenter import LatentSegmenter
 from skiagraph.models.registry import USES, kind_of, load_component, model_folder
 from skiagraph.models.segmenter import Segmenter
 from skiagraph.models.uvit import UViT2DModel
+from skiagraph.pipelines.published import load_pipeline
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 
 CONVENTION = "1 multiply-add = 1 MAC = 2 FLOPs; the denoiser once per step and guidance branch"
@@ -31,7 +32,7 @@ def describe(name_or_folder: str) -> dict[str, Any]:
     """
     folder = model_folder(name_or_folder)
     if (folder / "model_index.json").is_file():
-        pipeline = TextToImagePipeline.load(folder)
+        pipeline = load_pipeline(folder)
         size, colour, costs = pipeline.image_side, pipeline.config.colour, _pipeline_costs(pipeline)
     else:
         network = load_component(folder)
@@ -47,17 +48,19 @@ def describe(name_or_folder: str) -> dict[str, Any]:
 
 
 def _pipeline_costs(pipeline: TextToImagePipeline) -> list[tuple[str, ComponentCost]]:
-    c, tokens = pipeline.denoiser.config, pipeline.config.prompt_length
-    latent = torch.zeros(1, c.in_channels, c.sample_size, c.sample_size)
-    ids = torch.zeros(1, tokens, dtype=torch.long)
-    decoder = _Call(pipeline.vae, pipeline.vae.decode)
-    drawing = pipeline.perceptual_vae
-    image = decoder(latent).sample
+    c, vae, drawing = pipeline.denoiser.config, pipeline.vae, pipeline.perceptual_vae
+    noisy, latent = (
+        torch.zeros(1, channels, c.sample_size, c.sample_size)
+        for channels in (c.in_channels, vae.config.latent_channels)
+    )
+    text = pipeline.encode_prompts([""])
+    image = vae.decode(latent).sample
+    encoders = {name: part for name, part in pipeline.components.items() if name.startswith("text_encoder")}
     rows = [
-        ("text_encoder", pipeline.text_encoder, (ids,)),
-        ("denoiser", pipeline.denoiser, (latent, torch.tensor(1), torch.zeros(1, tokens, c.text_dim))),
-        ("vae.decode", decoder, (latent,)),
-        ("vae.encode", _Call(pipeline.vae, pipeline.vae.encode), (image,)),
+        *((name, encoder, (text.input_ids,)) for name, encoder in encoders.items()),
+        ("denoiser", _Call(pipeline.denoiser, lambda x: pipeline.predict(x, torch.tensor(1), text)), (noisy,)),
+        ("vae.decode", _Call(vae, vae.decode), (latent,)),
+        ("vae.encode", _Call(vae, vae.encode), (image,)),
         *([("perceptual_vae.decode", _Call(drawing, drawing.decode), (latent,))] if drawing else []),
     ]
     return [

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
 from PIL import Image
 from torch import Tensor
 
@@ -32,7 +31,8 @@ from skiagraph.masks.refine import refine
 from skiagraph.masks.threshold import confident_labels
 from skiagraph.models.affinity_net import AffinityNet
 from skiagraph.models.registry import DEFAULT_MODEL, load_component, model_folder
-from skiagraph.pipelines.pairs import load_generator, sample_with_maps
+from skiagraph.pipelines.pairs import sample_with_maps
+from skiagraph.pipelines.published import load_pipeline
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 from skiagraph.progress import Listener, progress
 from skiagraph.training.images import to_model_range
@@ -309,12 +309,11 @@ class _Sampler:
         self.config, self.output = config, output
 
     @cached_property
-    def pipeline(self) -> DiffusionPipeline:
+    def pipeline(self) -> TextToImagePipeline:
         config = self.config
-        pipeline = load_generator(config.model, dtype=getattr(torch, config.dtype), device=config.device)
+        pipeline = load_pipeline(config.model, dtype=getattr(torch, config.dtype), device=config.device)
         pipeline.set_progress_bar_config(disable=True)
-        if isinstance(pipeline, TextToImagePipeline):
-            pipeline.in_model_words(list(config.prompts))
+        pipeline.in_model_words(list(config.prompts))
         return pipeline
 
     def __call__(self, samples: Sequence[_Sample]) -> Iterator[Done]:

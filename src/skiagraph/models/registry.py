@@ -1,4 +1,4 @@
-"""Models by shipped name or folder: where their files are, whether they are whole, and how they load."""
+"""Models by shipped name, folder or Hub id: where their files are, whether they are whole, and how they load."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from skiagraph.errors import ModelError, one_line
 from skiagraph.files import atomic_path, weight_hashes
+from skiagraph.models.hub import hub_folder, is_hub_id
 
 if TYPE_CHECKING:
     import torch
@@ -40,8 +41,11 @@ GROUP = "skiagraph.models"
 
 USES = {
     "TextToImagePipeline": ("generate", "pairs", "edit", "augment"),
-    "StableDiffusionPipeline": ("pairs",),
-    "StableDiffusionXLPipeline": ("pairs",),
+    "StableDiffusionPipeline": ("generate", "pairs", "edit", "augment"),
+    "StableDiffusionXLPipeline": ("generate", "pairs", "edit", "augment"),
+    "PixArtAlphaPipeline": ("generate", "pairs", "edit", "augment"),
+    "PixArtSigmaPipeline": ("generate", "pairs", "edit", "augment"),
+    "SanaPipeline": ("generate", "pairs"),
     "StableDiffusionInpaintPipeline": ("augment",),
     "StableDiffusionXLInpaintPipeline": ("augment",),
     "Segmenter": ("segment",),
@@ -49,6 +53,9 @@ USES = {
     "FindingClassifier": ("evaluate",),
 }
 """Verbs that take a model of each class."""
+
+UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
+"""Parts of published pipelines that nothing here loads: the checker of everyday photographs blackens radiographs."""
 
 CHECKSUMS = "SHA256SUMS"
 """File in a model folder with a line `sha256  path` for each weight file, as the program sha256sum writes it."""
@@ -60,17 +67,25 @@ def shipped_models() -> list[str]:
 
 
 def model_folder(name_or_folder: str | Path) -> Path:
-    """Folder of a shipped model or of a local one, its weight files checked to be whole.
+    """Folder of a shipped model, a local one, or one of the Hub by its id; its weight files are checked to be whole.
+
+    Nothing is downloaded but within `skiagraph.models.hub.downloads`.
 
     Raises:
         ModelError: no such name or folder, no configuration in it, or a missing or truncated weight file.
     """
-    shipped = _weights() / str(name_or_folder)
-    folder = shipped if shipped.is_dir() else Path(name_or_folder).expanduser()
-    if not folder.is_dir():
-        raise ModelError(
-            f"no model {str(name_or_folder)!r}: neither a folder nor one of the shipped {', '.join(shipped_models())}"
-        )
+    name = str(name_or_folder)
+    shipped, folder = _weights() / name, Path(name_or_folder).expanduser()
+    if shipped.is_dir():
+        folder = shipped
+    elif folder.suffix == ".safetensors":
+        raise ModelError(f"{folder} is a single file; `skiagraph convert` makes a model folder of it")
+    elif not folder.is_dir():
+        if not is_hub_id(name):
+            raise ModelError(
+                f"no model {name!r}: neither a folder nor one of the shipped {', '.join(shipped_models())}"
+            )
+        folder = hub_folder(name)
     check_weights(folder)
     return folder
 
@@ -97,7 +112,7 @@ def check_weights(folder: Path) -> None:
     parts = [folder]
     if index.is_file():
         entries = _json(index)
-        parts = [folder / k for k, v in entries.items() if isinstance(v, list) and v[0] is not None]
+        parts = [folder / k for k, v in entries.items() if isinstance(v, list) and v[0] is not None and k not in UNUSED]
     elif not (folder / "config.json").is_file():
         raise ModelError(f"{folder} holds neither model_index.json nor config.json; a diffusers folder is needed")
     for part in parts:

@@ -65,12 +65,14 @@ class TextStates:
         mask: (batch, max_length) bool, True at real tokens, False at padding.
         input_ids: (batch, max_length) int64.
         truncated: per prompt, whether it was longer than `max_length` and lost its end.
+        pooled: (batch, pooled dim), one vector for each prompt, where the denoiser wants one besides.
     """
 
     states: Tensor
     mask: Tensor
     input_ids: Tensor
     truncated: tuple[bool, ...]
+    pooled: Tensor | None = None
 
 
 def small_text_encoder(
@@ -204,6 +206,26 @@ def encode_text(
     Raises:
         ModelError: no prompts, a single string, more positions than the model has, or no padding token.
     """
+    ids, mask, truncated = tokenised(model, tokenizer, prompts, max_length)
+    # CLIP is causal, so padding at the end cannot change real tokens; Stable Diffusion's own states at padded
+    # positions, which its U-Net reads, come from a forward without mask.
+    kwargs = {} if isinstance(model, CLIPTextModel) else {"attention_mask": mask}
+    states = model(input_ids=ids, **kwargs).last_hidden_state
+    device = device or model.device
+    return TextStates(
+        states=states.to(device=device, dtype=dtype or states.dtype), mask=mask.bool().to(device),
+        input_ids=ids.to(device), truncated=truncated,
+    )  # fmt: skip
+
+
+def tokenised(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], max_length: int
+) -> tuple[Tensor, Tensor, tuple[bool, ...]]:
+    """Ids and mask int64 (batch, max_length) of prompts, on the model's device, and which were cut, as `encode_text`.
+
+    Raises:
+        ModelError: as `encode_text`.
+    """
     _check_request(model, tokenizer, prompts, max_length)
     prompts = list(prompts)
     cut = {"truncation": True, "max_length": max_length}
@@ -212,17 +234,7 @@ def encode_text(
     ids, mask = tokens["input_ids"].to(model.device), tokens["attention_mask"].to(model.device)
     # A tokenizer without special tokens turns "" into padding only, and attention over nothing is NaN.
     mask[:, 0] |= mask.sum(dim=1) == 0
-    # CLIP is causal, so padding at the end cannot change real tokens; Stable Diffusion's own states at padded
-    # positions, which its U-Net reads, come from a forward without mask.
-    kwargs = {} if isinstance(model, CLIPTextModel) else {"attention_mask": mask}
-    states = model(input_ids=ids, **kwargs).last_hidden_state
-    device = device or model.device
-    return TextStates(
-        states=states.to(device=device, dtype=dtype or states.dtype),
-        mask=mask.bool().to(device),
-        input_ids=ids.to(device),
-        truncated=tuple(len(row) > max_length for row in full),
-    )
+    return ids, mask, tuple(len(row) > max_length for row in full)
 
 
 def _characters(texts: Iterable[str]) -> list[str]:

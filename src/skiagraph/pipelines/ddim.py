@@ -8,6 +8,8 @@ from typing import Any
 from diffusers import DDIMInverseScheduler, DDIMScheduler
 from torch import Tensor
 
+from skiagraph.errors import ModelError
+
 NOISE_SCHEDULE = (
     "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type",
     "rescale_betas_zero_snr",
@@ -19,7 +21,12 @@ def sampler(config: Mapping[str, Any], steps: int, strength: float) -> tuple[DDI
     """DDIM of `steps` steps, and the timesteps that a strength in (0, 1] leaves of them, from the noisiest.
 
     `config` is that of any diffusers scheduler of the model.
+
+    Raises:
+        ModelError: a model of flow matching, whose noise is not DDIM's.
     """
+    if config.get("prediction_type", "epsilon") not in ("epsilon", "v_prediction", "sample"):
+        raise ModelError("edits and painting go through DDIM, which a model of flow matching cannot; generate with it")
     scheduler = DDIMScheduler(**_shared(config))
     scheduler.set_timesteps(steps)
     return scheduler, scheduler.timesteps[steps - max(1, round(strength * steps)) :]

@@ -10,7 +10,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
-import diffusers
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
@@ -19,14 +18,18 @@ from torch import Tensor
 from skiagraph.data.images import square, unsquare
 from skiagraph.devices import seeded, usable_device
 from skiagraph.errors import MaskError, ModelError
-from skiagraph.models.registry import DEFAULT_MODEL, loading, model_folder, require_kind
+from skiagraph.models.registry import DEFAULT_MODEL, USES, model_folder, require_kind
 from skiagraph.models.words import own_length
 from skiagraph.pipelines.ddim import sampler
 from skiagraph.pipelines.paste import coarse, with_change
+from skiagraph.pipelines.published import ADOPTED, load_pipeline, load_published
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 
 FOREIGN = ("StableDiffusionInpaintPipeline", "StableDiffusionXLInpaintPipeline")
-"""Diffusers pipelines whose folders can be used as they are."""
+"""Diffusers' pipelines that are trained to paint, used as they are."""
+
+PAINTING = tuple(kind for kind in ADOPTED if "augment" in USES[kind])
+"""Published text-to-image models that paint by masked sampling."""
 
 
 @dataclass(frozen=True)
@@ -68,22 +71,18 @@ class Painter(Protocol):
 def load_painter(
     name_or_folder: str | Path = DEFAULT_MODEL, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
 ) -> Painter:
-    """A painter from a shipped model's name or a local folder of the project's own or one of the `FOREIGN` layouts.
+    """A painter from a text-to-image model, ours or a published one, or from one of the `FOREIGN` layouts.
 
     Raises:
         ModelError: no such model or device, one of another kind or whose tokenizer has no length, or missing or damaged
-            files; nothing is downloaded.
+            files; nothing is downloaded but within `skiagraph.models.hub.downloads`.
     """
-    place, folder = usable_device(device), model_folder(name_or_folder)
-    kind = require_kind(folder, TextToImagePipeline.__name__, *FOREIGN, purpose="paint inside masks")
-    if kind == TextToImagePipeline.__name__:
-        return MaskedSampling(TextToImagePipeline.load(folder, dtype=dtype, device=device))
-    # The checker of everyday photographs takes tissue for nudity and blackens it.
-    unchecked = {"safety_checker": None, "requires_safety_checker": False} if kind == FOREIGN[0] else {}
-    with loading(folder):
-        pipeline = getattr(diffusers, kind).from_pretrained(
-            folder, torch_dtype=dtype, local_files_only=True, use_safetensors=True, **unchecked
-        )
+    folder = model_folder(name_or_folder)
+    kind = require_kind(folder, TextToImagePipeline.__name__, *PAINTING, *FOREIGN, purpose="paint inside masks")
+    if kind not in FOREIGN:
+        return MaskedSampling(load_pipeline(folder, dtype=dtype, device=device))
+    place = usable_device(device)
+    pipeline = load_published(folder, kind, dtype)
     own_length(pipeline.tokenizer)
     return DiffusersInpainting(pipeline.to(place))
 
@@ -145,8 +144,7 @@ class MaskedSampling:
 
     def __init__(self, pipeline: TextToImagePipeline) -> None:
         self.pipeline, self.side = pipeline, pipeline.image_side
-        latent_channels = pipeline.vae.config.latent_channels
-        self.trained_to_paint = pipeline.denoiser.config.in_channels > latent_channels
+        self.trained_to_paint = pipeline.paints
         self.keep_detail = 16.0 if self.trained_to_paint else 6.0
 
     @torch.no_grad()

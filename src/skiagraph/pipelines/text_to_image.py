@@ -107,7 +107,7 @@ class TextToImagePipeline(DiffusionPipeline):
         place = usable_device(device)
         folder = model_folder(name_or_folder)
         require_kind(folder, "TextToImagePipeline", purpose="make images from text")
-        with loading(folder), _quiet_loading():
+        with loading(folder), quiet_loading():
             text_encoder = load_text_model(folder / "text_encoder", local_files_only=True)
             pipeline = cls.from_pretrained(
                 folder, text_encoder=text_encoder, local_files_only=True, use_safetensors=True
@@ -135,8 +135,14 @@ class TextToImagePipeline(DiffusionPipeline):
     @property
     def image_side(self) -> int:
         """Side in pixels of the images it makes."""
-        factor = getattr(self.vae, "downscale", None) or 2 ** (len(self.vae.config.block_out_channels) - 1)
-        return self.denoiser.config.sample_size * factor
+        config = self.vae.config
+        blocks = config.get("block_out_channels") or config.get("encoder_block_out_channels") or ()
+        return self.denoiser.config.sample_size * (getattr(self.vae, "downscale", None) or 2 ** (len(blocks) - 1))
+
+    @property
+    def paints(self) -> bool:
+        """Whether the denoiser is shown a mask and a masked image besides the latents."""
+        return self.denoiser.config.in_channels > self.vae.config.latent_channels
 
     @torch.no_grad()
     def __call__(
@@ -225,7 +231,8 @@ class TextToImagePipeline(DiffusionPipeline):
         for start in range(0, len(latents), DECODED_AT_ONCE):
             own = generators[start : start + DECODED_AT_ONCE] if isinstance(generators, list) else generators
             part = latents[start : start + DECODED_AT_ONCE]
-            images.append(vae.decode(part, return_dict=False, generator=own)[0])
+            grain = {"generator": own} if vae is self.perceptual_vae else {}
+            images.append(vae.decode(part, return_dict=False, **grain)[0])
         images = torch.cat(images).float()
         images = images.movedim(1, -1) if self.config.colour else images.mean(dim=1)
         return (images / 2 + 0.5).clamp(0, 1).cpu().numpy()
@@ -281,7 +288,7 @@ class TextToImagePipeline(DiffusionPipeline):
 
     def _start(self, latents: Tensor | None, count: int, generators: list[Generator] | Generator | None) -> Tensor:
         c = self.denoiser.config
-        if (c.out_channels or c.in_channels) != c.in_channels:
+        if self.paints:
             raise ModelError("this model paints inside masks of images; use it with `skiagraph augment`")
         shape = (count, c.in_channels, c.sample_size, c.sample_size)
         if latents is None:
@@ -307,14 +314,17 @@ class TextToImagePipeline(DiffusionPipeline):
         model_input = self.scheduler.scale_model_input(latents, timestep)
         if beside is not None:
             model_input = torch.cat([model_input, beside], dim=1)
-        model_input = model_input.to(self.denoiser.dtype).repeat(repeats, 1, 1, 1)
-        # Stable Diffusion's U-Nets are trained without a mask of padded text.
-        mask = text.mask if adapter_of(self.denoiser).takes_mask else None
-        predicted = self.denoiser(model_input, timestep, text.states, encoder_attention_mask=mask).sample.float()
+        predicted = self.predict(model_input.to(self.denoiser.dtype).repeat(repeats, 1, 1, 1), timestep, text).float()
         if repeats == 1:
             return predicted
         free, conditional = predicted.chunk(2)
         return free + scale * (conditional - free)
+
+    def predict(self, model_input: Tensor, timestep: Tensor, text: TextStates) -> Tensor:
+        """The denoiser's output (n, c, h, w) for what the scheduler makes its input (n, k, h, w) and n rows of text."""
+        # Stable Diffusion's U-Nets are trained without a mask of padded text.
+        mask = text.mask if adapter_of(self.denoiser).takes_mask else None
+        return self.denoiser(model_input, timestep, text.states, encoder_attention_mask=mask).sample
 
 
 def with_words(prompt: str, words: Sequence[str]) -> str:
@@ -323,7 +333,7 @@ def with_words(prompt: str, words: Sequence[str]) -> str:
 
 
 @contextmanager
-def _quiet_loading() -> Iterator[None]:
+def quiet_loading() -> Iterator[None]:
     """Without diffusers' loading bar, and its advice to keep no modules at all in float32."""
     shown, verbosity = diffusers_logging.is_progress_bar_enabled(), diffusers_logging.get_verbosity()
     diffusers_logging.disable_progress_bar()
