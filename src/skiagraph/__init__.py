@@ -24,6 +24,7 @@ _PUBLIC = {
     "TextToImagePipeline": "pipelines.text_to_image:TextToImagePipeline",
     "UViT2DModel": "models.uvit:UViT2DModel",
     "augment": "engine.augment:augment",
+    "download": "models.hub:download",
     "edit": "engine.edit:edit",
     "edit_image": "pipelines.counterfactual:edit_image",
     "evaluate": "engine.evaluate:evaluate",

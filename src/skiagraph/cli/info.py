@@ -9,7 +9,7 @@ import typer
 
 
 def run(
-    model: Annotated[str, typer.Argument(help="Name of a shipped model, or a model folder.")] = "",
+    model: Annotated[str, typer.Argument(help="Name of a shipped model, a model folder, or a Hub id.")] = "",
     output: Annotated[
         Path | None, typer.Option("-o", "--output", file_okay=False, help="Folder for info.json as well.")
     ] = None,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 Output = Annotated[Path, typer.Option("-o", "--output", file_okay=False, help="Folder to write to.")]
-Model = Annotated[str, typer.Option("--model", help="Name of a shipped model, or a model folder.")]
+Model = Annotated[str, typer.Option("--model", help="Name of a shipped model, a model folder, or a Hub id.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Remove what another run left in the output folder.")]
 Device = Annotated[
     str, typer.Option(help="Where networks run: auto (an accelerator where there is one), cpu, cuda, cuda:1 or mps.")

@@ -16,6 +16,7 @@ from typing import Annotated, Any, NoReturn, get_type_hints
 import typer
 
 from skiagraph.errors import SkiagraphError
+from skiagraph.models.hub import downloads
 
 UNWRITABLE = (
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR,
@@ -32,9 +33,13 @@ def verb(run: Callable[..., dict[str, Any]]) -> Callable[..., None]:
     """
 
     @functools.wraps(run)
-    def called(*, as_json: bool, quiet: bool, config: Path | None, **options: Any) -> None:
+    def called(*, as_json: bool, quiet: bool, config: Path | None, allow_download: bool, **options: Any) -> None:
         try:
-            with _hushed() if as_json or quiet else contextlib.nullcontext():
+            with contextlib.ExitStack() as around:
+                if as_json or quiet:
+                    around.enter_context(_hushed())
+                if allow_download:
+                    around.enter_context(downloads())
                 result = run(**options)
         except SkiagraphError as error:
             _end(str(error), 2)
@@ -89,6 +94,9 @@ def _with_options(
             help="YAML file of this verb's options; those of the command line go first.",
         ),
     ] = None,
+    allow_download: Annotated[
+        bool, typer.Option("--allow-download", help="Fetch models that are named by a Hub id and are not here.")
+    ] = False,
 ) -> None:
     """The options that every verb has."""  # fmt: skip
 

@@ -14,6 +14,7 @@ from skiagraph.evaluation.copies import THUMBNAIL, thumbnails
 from skiagraph.evaluation.features import EXTRACTOR as CLASSIFIER
 from skiagraph.evaluation.features import classify
 from skiagraph.evaluation.imagenet import NETWORKS, ImageNetExtractor
+from skiagraph.models.hub import hub_folder, is_hub_id
 from skiagraph.models.registry import load_component
 
 TORCHXRAYVISION = "torchxrayvision"
@@ -31,7 +32,7 @@ class Extractor(Protocol):
 
 
 def load_extractor(name: str) -> Extractor:
-    """An extractor by one of the names `KNOWN`, or the folder of a transformers vision model such as RAD-DINO.
+    """An extractor by one of the names `KNOWN`, or a transformers vision model's folder or Hub id, such as RAD-DINO's.
 
     Raises:
         EvaluationError: another name, a package that is missing, or a folder that does not load.
@@ -44,9 +45,9 @@ def load_extractor(name: str) -> Extractor:
         return _TorchXRayVision()
     if name.removeprefix("imagenet-") in NETWORKS:
         return ImageNetExtractor(name.removeprefix("imagenet-"))
-    if Path(name).is_dir():
-        return _VisionModel(Path(name))
-    raise EvaluationError(f"no extractor {name!r}; known: {', '.join(KNOWN)}, or the folder of a vision model")
+    if Path(name).is_dir() or is_hub_id(name):
+        return _VisionModel(Path(name) if Path(name).is_dir() else hub_folder(name), Path(name).name)
+    raise EvaluationError(f"no extractor {name!r}; known: {', '.join(KNOWN)}, or a vision model's folder or Hub id")
 
 
 class _Classifier:
@@ -85,7 +86,7 @@ class _TorchXRayVision:
 class _VisionModel:
     """A transformers image encoder in a local folder, normalised as its `preprocessor_config.json` says."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str) -> None:
         from transformers import AutoConfig, AutoModel
         from transformers.image_processing_base import ImageProcessingMixin
 
@@ -95,7 +96,7 @@ class _VisionModel:
             self.network = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
         except (OSError, ValueError, KeyError) as error:
             raise EvaluationError(f"{folder} does not load as a vision model ({one_line(error)})") from error
-        self.name = f"{config.model_type}:{folder.name}"
+        self.name = f"{config.model_type}:{name}"
         self.side = _side(settings, config, folder)
         self.mean, self.std = (
             torch.tensor(settings.get(key, fallback)).view(1, -1, 1, 1)

@@ -12,6 +12,9 @@ from skiagraph.errors import ModelError, one_line
 LEFT_OUT = ("safety_checker/",)
 """Parts of published pipelines that nothing here uses."""
 
+CONFIGURATIONS = ("model_index.json", "config.json", "open_clip_config.json")
+"""Files of which every model has one at the top."""
+
 READ = (".json", ".txt", ".model", ".md")
 """Endings of the small files that a model folder needs beside its weights."""
 
@@ -39,62 +42,71 @@ def is_hub_id(name: str) -> bool:
     return name.count("/") == 1
 
 
-def hub_folder(hub_id: str) -> Path:
+def hub_folder(hub_id: str, *, weights: bool = True) -> Path:
     """Folder of a model in the Hub cache; within `downloads`, it is brought there first where it is missing.
+
+    Args:
+        hub_id: "owner/name".
+        weights: whether they must be there too, or the configuration is enough.
 
     Raises:
         ModelError: it is not here and may not be downloaded, or the Hub does not give it.
     """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub import try_to_load_from_cache
 
-    try:
-        return Path(snapshot_download(hub_id, local_files_only=True))
-    except LocalEntryNotFoundError as error:
-        if not _ALLOWED.get():
-            raise ModelError(
-                f"model {hub_id!r} is neither a folder nor in this machine's Hub cache; --allow-download fetches it "
-                "from the Hub"
-            ) from error
-    return download(hub_id)
+    found = (try_to_load_from_cache(hub_id, name) for name in CONFIGURATIONS)
+    here = next((Path(path).parent for path in found if isinstance(path, str)), None)
+    if here and (not weights or any(here.rglob("*.safetensors"))):
+        return here
+    if not _ALLOWED.get():
+        raise ModelError(
+            f"model {hub_id!r} is neither a folder nor in this machine's Hub cache; --allow-download fetches it from "
+            "the Hub"
+        )
+    return download(hub_id, weights=weights)
 
 
-def download(hub_id: str) -> Path:
-    """Bring a model from the Hub to the machine's cache, and return its folder there: safetensors weights alone.
+def download(hub_id: str, *, weights: bool = True) -> Path:
+    """Bring a model from the Hub to the machine's cache, and return its folder there.
+
+    Args:
+        hub_id: "owner/name".
+        weights: in safetensors, the only ones that are loaded; or the configuration alone.
 
     Raises:
         ModelError: the Hub cannot be reached, has no such model or wants a login, or the model has no safetensors file.
     """
-    import httpx
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        names = HfApi().list_repo_files(hub_id)
-        chosen = wanted_files(names)
-        if not any(name.endswith(".safetensors") for name in chosen):
+        chosen = wanted_files(HfApi().list_repo_files(hub_id), weights=weights)
+        if weights and not any(name.endswith(".safetensors") for name in chosen):
             raise ModelError(f"{hub_id} has no weights in safetensors on the Hub; only those are loaded")
         return Path(snapshot_download(hub_id, allow_patterns=chosen))
-    except (HfHubHTTPError, LocalEntryNotFoundError, httpx.HTTPError, OSError) as error:
+    except ModelError:
+        raise
+    except Exception as error:  # the Hub's client raises those of whichever library it speaks through
         raise ModelError(f"{hub_id} does not come from the Hub: {one_line(error)}") from error
 
 
-def wanted_files(names: Sequence[str]) -> list[str]:
+def wanted_files(names: Sequence[str], *, weights: bool = True) -> list[str]:
     """Files of a published model that its folder needs: configuration, and each part's safetensors in one precision.
 
     Of a pipeline, weights at the top are single-file copies of the same and are left out; of a part with several
     variants the plain one is taken, else fp16's.
     """
     kept = [name for name in names if not name.startswith(LEFT_OUT)]
+    small = [name for name in kept if name.endswith(READ)]
+    if not weights:
+        return sorted(small)
     pipeline = "model_index.json" in kept
-    weights = [n for n in kept if n.endswith(".safetensors") and ("/" in n) == pipeline]
-    plain = {Path(n).parent for n in weights if not _variant(n)}
-    chosen = [n for n in weights if not _variant(n) or (_variant(n) == "fp16" and Path(n).parent not in plain)]
-    return sorted([n for n in kept if n.endswith(READ)] + chosen)
+    files = [name for name in kept if name.endswith(".safetensors") and ("/" in name) == pipeline]
+    plain = {Path(name).parent for name in files if not _variant(name)}
+    chosen = [n for n in files if not _variant(n) or (_variant(n) == "fp16" and Path(n).parent not in plain)]
+    return sorted(small + chosen)
 
 
 def _variant(name: str) -> str:
-    """The precision or kind that a weight file's name has in its middle, as in `model.fp16.safetensors`."""
+    """What a weight file's name has in its middle, such as fp16 in `model.fp16.safetensors`; "" for none."""
     parts = Path(name).name.split(".")
-    middle = parts[1] if len(parts) > 2 else ""
-    return middle.split("-")[0]
+    return parts[1].split("-")[0] if len(parts) > 2 else ""

@@ -25,6 +25,7 @@ from skiagraph.domains.domain import Domain, load_domain
 from skiagraph.errors import RecipeError
 from skiagraph.files import weight_hashes
 from skiagraph.models.autoencoder import SmallAutoencoderKL
+from skiagraph.models.hub import hub_folder
 from skiagraph.models.registry import load_component, model_folder
 from skiagraph.models.text import load_text_encoder, small_text_encoder, train_tokenizer
 from skiagraph.models.uvit import PRESETS, UViT2DModel
@@ -349,7 +350,7 @@ def text_parts(
 ) -> tuple[PreTrainedTokenizerBase, nn.Module | None, nn.Module | None, int]:
     """(tokenizer, frozen encoder or None, encoder to train on `corpus` or None, width of the states)."""
     if text.path is not None:
-        encoder, tokenizer = load_text_encoder(text.path)
+        encoder, tokenizer = load_text_encoder(text.path if Path(text.path).is_dir() else hub_folder(text.path))
         return tokenizer, encoder.eval().requires_grad_(False), None, encoder.config.hidden_size
     tokenizer = train_tokenizer(corpus, vocab_size=text.vocab_size, max_length=text.max_length)
     encoder = small_text_encoder(
