@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "AffinityNet": "models.affinity_net:AffinityNet",
     "AugmentConfig": "engine.augment:AugmentConfig",
+    "ConvertConfig": "engine.convert:ConvertConfig",
     "EditConfig": "engine.edit:EditConfig",
     "EditSettings": "pipelines.counterfactual:EditSettings",
     "EvaluateConfig": "engine.evaluate:EvaluateConfig",
@@ -24,6 +25,7 @@ _PUBLIC = {
     "TextToImagePipeline": "pipelines.text_to_image:TextToImagePipeline",
     "UViT2DModel": "models.uvit:UViT2DModel",
     "augment": "engine.augment:augment",
+    "convert": "engine.convert:convert",
     "download": "models.hub:download",
     "edit": "engine.edit:edit",
     "edit_image": "pipelines.counterfactual:edit_image",
@@ -32,6 +34,7 @@ _PUBLIC = {
     "generate": "engine.generate:generate",
     "import_set": "engine.exchange:import_set",
     "info": "engine.info:describe",
+    "load_pipeline": "pipelines.published:load_pipeline",
     "load_recipe": "training.recipe:load_recipe",
     "pairs": "engine.pairs:make_pairs",
     "parse_report": "data.chest.reports:parse_report",

@@ -13,6 +13,7 @@ from skiagraph import __version__
 from skiagraph.cli import app as page
 from skiagraph.cli import (
     augment,
+    convert,
     edit,
     evaluate,
     export_set,
@@ -60,6 +61,7 @@ app.command("import")(verb(import_set.run))
 app.command("export")(verb(export_set.run))
 app.command("pull")(verb(pull.run))
 app.command("push")(verb(push.run))
+app.command("convert")(verb(convert.run))
 app.command("info")(verb(info.run))
 app.command("app")(verb(page.run))
 

@@ -22,7 +22,7 @@ from skiagraph.training.loop import train
 from skiagraph.training.recipe import Recipe
 from skiagraph.training.tasks import make_task
 
-MODEL_FIELDS = ("autoencoder", "generator", "start_from", "segmenter", "path")
+MODEL_FIELDS = ("autoencoder", "generator", "model", "start_from", "segmenter", "path")
 """Fields of recipes that name models which training depends on."""
 
 WRITTEN = ("checkpoint", "model", "cache", "events", "log.jsonl")

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from skiagraph.devices import usable_device
+from skiagraph.domains.domain import DEFAULT, Domain, load_domain, model_domain
 from skiagraph.errors import ModelError
 from skiagraph.models.registry import DEFAULT_MODEL, loading, model_folder, require_kind
 from skiagraph.models.text import TextStates, tokenised
@@ -35,8 +36,7 @@ SANA_TOKENS = 300
 class StableDiffusion(TextToImagePipeline):
     """Stable Diffusion 1 or 2: states of all positions, from a forward without mask unless the encoder wants one."""
 
-    @torch.no_grad()
-    def encode_prompts(self, prompts: Sequence[str]) -> TextStates:
+    def text_states(self, prompts: Sequence[str]) -> TextStates:
         encoder, length = self.text_encoder, self.config.prompt_length
         ids, mask, truncated = tokenised(encoder, self.tokenizer, prompts, length)
         masked = {"attention_mask": mask} if getattr(encoder.config, "use_attention_mask", False) else {}
@@ -76,8 +76,7 @@ class StableDiffusionXL(TextToImagePipeline):
         self.register_modules(text_encoder_2=text_encoder_2, tokenizer_2=tokenizer_2)
         self.register_to_config(zero_empty=zero_empty)
 
-    @torch.no_grad()
-    def encode_prompts(self, prompts: Sequence[str]) -> TextStates:
+    def text_states(self, prompts: Sequence[str]) -> TextStates:
         states, length = [], self.config.prompt_length
         for encoder, tokenizer in ((self.text_encoder, self.tokenizer), (self.text_encoder_2, self.tokenizer_2)):
             ids, mask, truncated = tokenised(encoder, tokenizer, prompts, length)
@@ -142,7 +141,7 @@ def load_pipeline(
     if kind == TextToImagePipeline.__name__:
         return TextToImagePipeline.load(folder, dtype=dtype, device=device)
     place = usable_device(device)
-    return adopt(load_published(folder, kind, dtype)).to(place)
+    return adopt(load_published(folder, kind, dtype), model_domain(folder)).to(place)
 
 
 def load_published(folder: Path, kind: str, dtype: torch.dtype) -> DiffusionPipeline:
@@ -164,8 +163,12 @@ def load_published(folder: Path, kind: str, dtype: torch.dtype) -> DiffusionPipe
     return pipeline
 
 
-def adopt(pipeline: DiffusionPipeline) -> TextToImagePipeline:
+def adopt(pipeline: DiffusionPipeline, domain: Domain | None = None) -> TextToImagePipeline:
     """A pipeline of ours as it is, one of `ADOPTED` behind our interface, with the same parts.
+
+    Args:
+        pipeline: ours or diffusers'.
+        domain: what diffusers' makes pictures of; the chest where None.
 
     Raises:
         ModelError: a pipeline of another kind, or a tokenizer without a length.
@@ -175,36 +178,38 @@ def adopt(pipeline: DiffusionPipeline) -> TextToImagePipeline:
     kind = type(pipeline).__name__
     if kind not in ADOPTED:
         raise ModelError(f"{kind} does not make images from text here; {', '.join(ADOPTED)} do")
-    return ADOPTED[kind](pipeline)
+    domain = domain or load_domain(DEFAULT)
+    return ADOPTED[kind](pipeline, colour=domain.colour, domain=domain.stored)
 
 
-def _stable_diffusion(given: Any) -> TextToImagePipeline:
+def _stable_diffusion(given: Any, **of: Any) -> TextToImagePipeline:
     return StableDiffusion(
         given.unet, given.vae, given.text_encoder, given.tokenizer, given.scheduler,
-        prompt_length=own_length(given.tokenizer),
+        prompt_length=own_length(given.tokenizer), **of,
     )  # fmt: skip
 
 
-def _stable_diffusion_xl(given: Any) -> TextToImagePipeline:
+def _stable_diffusion_xl(given: Any, **of: Any) -> TextToImagePipeline:
     return StableDiffusionXL(
         given.unet, given.vae, given.text_encoder, given.tokenizer, given.scheduler,
         text_encoder_2=given.text_encoder_2, tokenizer_2=given.tokenizer_2,
-        zero_empty=given.config.force_zeros_for_empty_prompt, prompt_length=own_length(given.tokenizer),
+        zero_empty=given.config.force_zeros_for_empty_prompt, prompt_length=own_length(given.tokenizer), **of,
     )  # fmt: skip
 
 
-def _pixart(given: Any) -> TextToImagePipeline:
+def _pixart(given: Any, **of: Any) -> TextToImagePipeline:
     return PixArt(
         given.transformer, given.vae, given.text_encoder, given.tokenizer, given.scheduler,
-        prompt_length=PIXART_TOKENS[type(given).__name__],
+        prompt_length=PIXART_TOKENS[type(given).__name__], **of,
     )  # fmt: skip
 
 
-def _sana(given: Any) -> TextToImagePipeline:
+def _sana(given: Any, **of: Any) -> TextToImagePipeline:
     given.tokenizer.padding_side = "right"
     return Sana(
-        given.transformer, given.vae, given.text_encoder, given.tokenizer, given.scheduler, prompt_length=SANA_TOKENS
-    )
+        given.transformer, given.vae, given.text_encoder, given.tokenizer, given.scheduler, prompt_length=SANA_TOKENS,
+        **of,
+    )  # fmt: skip
 
 
 ADOPTED = {

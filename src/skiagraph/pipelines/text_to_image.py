@@ -250,6 +250,10 @@ class TextToImagePipeline(DiffusionPipeline):
     @torch.no_grad()
     def encode_prompts(self, prompts: Sequence[str]) -> TextStates:
         """Text states of prompts, which are given to the text encoder as they are; "" is the empty prompt."""
+        return self.text_states(prompts)
+
+    def text_states(self, prompts: Sequence[str]) -> TextStates:
+        """What `encode_prompts` gives, with the gradient of the text encoder."""
         return encode_text(
             self.text_encoder, self.tokenizer, list(prompts), max_length=self.config.prompt_length,
             device=self._execution_device, dtype=self.denoiser.dtype,

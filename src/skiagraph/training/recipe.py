@@ -266,6 +266,24 @@ class InpaintingRecipe(_Recipe):
     unconditional: float = Field(0.1, ge=0, lt=1)
 
 
+class LoraConfig(_Strict):
+    """Low-rank additions to attention's layers (LoRA, arXiv 2106.09685), with alpha as large as the rank."""
+
+    rank: int = Field(16, ge=1)
+
+
+class FineTuneRecipe(_Recipe):
+    """A published Stable Diffusion, 1, 2 or XL, tuned on reports, or labels where there are none."""
+
+    task: Literal["fine_tune"]
+    model: str = Field(description="folder or Hub id")
+    lora: LoraConfig | None = Field(LoraConfig(), description="null trains all weights")
+    train_text: bool = Field(False, description="tune the text encoders along")
+    gradient_checkpointing: bool = Field(True, description="less memory for a third more time")
+    sampling: dict[str, float] = Field({}, description="weights of datasets and labels; 1 where absent")
+    unconditional: float = Field(0.1, ge=0, lt=1)
+
+
 Recipe = (
     AutoencoderRecipe
     | PerceptualDecoderRecipe
@@ -274,6 +292,7 @@ Recipe = (
     | ClassifierRecipe
     | TextToImageRecipe
     | InpaintingRecipe
+    | FineTuneRecipe
 )
 RECIPES = Path(str(files("skiagraph"))) / "recipes"
 """Folder of the recipes that come with the package."""

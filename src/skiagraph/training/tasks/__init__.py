@@ -42,6 +42,10 @@ def make_task(recipe: Recipe, output: Path, device: torch.device | None = None) 
         from skiagraph.training.tasks.inpainting import InpaintingTask
 
         return InpaintingTask(recipe)
+    if recipe.task == "fine_tune":
+        from skiagraph.training.tasks.fine_tune import FineTuneTask
+
+        return FineTuneTask(recipe, device)
     from skiagraph.training.tasks.text_to_image import TextToImageTask
 
     return TextToImageTask(recipe, output / "cache", device)
