@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= out/demo
 
-.PHONY: demo test test-all docs notebooks lint gpu-kit clean
+.PHONY: demo test test-all test-integrations docs notebooks lint gpu-kit clean
 
 demo: $(VENV)/.installed
 	$(BIN)/skiagraph generate --reports examples/reports.csv -o $(OUT)
@@ -15,6 +15,10 @@ test: $(VENV)/.installed
 
 test-all: $(VENV)/.installed
 	$(BIN)/python -m pytest -m ''
+
+test-integrations: $(VENV)-integrations/.installed
+	$(VENV)-integrations/bin/python -m pytest -m '' tests/integrations tests/models/test_biomedclip.py tests/models/test_hub.py \
+	  tests/pipelines/test_published.py tests/cli/test_published_verbs.py tests/engine/test_convert.py tests/training/test_fine_tune.py
 
 docs: $(VENV)/.installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict -d out/site
@@ -34,5 +38,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+# A second environment: what needs torchvision needs the registry's own torch, which brings CUDA (5 GB).
+$(VENV)-integrations/.installed: pyproject.toml
+	$(PYTHON) -m venv --clear $(VENV)-integrations
+	$(VENV)-integrations/bin/python -m pip install --quiet --editable '.[integrations,lora]' pytest hypothesis
+	touch $@
+
 clean:
-	rm -rf $(VENV) out runs .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-integrations out runs .pytest_cache .ruff_cache

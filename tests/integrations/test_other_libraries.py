@@ -1,0 +1,69 @@
+"""Beside the libraries that are extras, on their own networks: `make test-integrations` has them, other runs skip."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from transformers import BertConfig
+
+import tiny
+from skiagraph.evaluation import extractors
+from skiagraph.models.biomedclip import load_biomedclip
+from skiagraph.models.text import encode_text
+
+PROMPTS = ["Large right pleural effusion.", "", "No pneumothorax. " * 9]
+
+
+def test_text_states_are_open_clips(tmp_path):
+    """A text tower as BiomedCLIP's, of open_clip's own class: ours gives its token states, padding left out."""
+    hf_model = pytest.importorskip("open_clip.hf_model")
+    tokenizer = tiny.tokenizer()
+    sizes = {
+        "vocab_size": len(tokenizer), "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "intermediate_size": 32, "max_position_embeddings": 32,
+    }  # fmt: skip
+    config = BertConfig(**sizes, pad_token_id=tokenizer.pad_token_id)
+    config.save_pretrained(tmp_path / "text")
+    theirs = hf_model.HFTextEncoder(
+        str(tmp_path / "text"), output_dim=8, config=config, pooler_type="cls_last_hidden_state_pooler",
+        proj_type="mlp", pretrained=False, output_tokens=True,
+    ).eval()  # fmt: skip
+    tiny.random_weights(theirs, seed=3)
+    folder = tmp_path / "published"
+    folder.mkdir()
+    text = {"hf_model_name": "x", "hf_tokenizer_name": "x", "hf_proj_type": "mlp", "context_length": 24}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": {"embed_dim": 8, "text_cfg": text}}))
+    tokenizer.save_pretrained(folder)
+    save_file(
+        {f"text.{k}": v.contiguous() for k, v in theirs.state_dict().items()}, folder / "open_clip_model.safetensors"
+    )
+    model, its_tokenizer = load_biomedclip(folder, config=config)
+    ours = encode_text(model, its_tokenizer, PROMPTS, max_length=24)
+    with torch.no_grad():
+        _, tokens = theirs(ours.input_ids)
+    # open_clip leaves out the position that its pooler takes.
+    torch.testing.assert_close(ours.states[:, 1:][ours.mask[:, 1:]], tokens[ours.mask[:, 1:]], atol=1e-5, rtol=1e-4)
+
+
+def test_features_of_torchxrayvision(monkeypatch):
+    """Its DenseNet, here without weights, gets its own range of values and gives 1024 features a picture."""
+    library = pytest.importorskip("torchxrayvision")
+    made, ranges = library.models.DenseNet, []
+
+    def without_weights(weights):
+        assert weights == "densenet121-res224-all"
+        network = made(weights=None, num_classes=3)
+        whole = network.features2
+        monkeypatch.setattr(network, "features2", lambda x: ranges.append((float(x.min()), float(x.max()))) or whole(x))
+        return network
+
+    monkeypatch.setattr(library.models, "DenseNet", without_weights)
+    images = np.stack([np.linspace(0, 1, 256 * 256, dtype=np.float32).reshape(256, 256)] * 2)
+    extractor = extractors.load_extractor("torchxrayvision")
+    features = extractor.features(images)
+    assert extractor.name == "torchxrayvision-densenet121-res224-all"
+    assert features.shape == (2, 1024)
+    assert np.array_equal(features[0], features[1])
+    assert -1025 < ranges[0][0] < -1000 < 1000 < ranges[0][1] < 1025
