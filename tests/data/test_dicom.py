@@ -171,6 +171,7 @@ def test_a_folder_is_listed_with_what_was_passed_over_and_why(tmp_path):
     (tmp_path / "notes.txt").write_text("not a picture")
     (tmp_path / ".hidden.png").write_bytes((tmp_path / "b.png").read_bytes())
     (tmp_path / "DICOMDIR").touch()
+    (tmp_path / "contact-sheet.png").write_bytes((tmp_path / "b.png").read_bytes())
     frontal = write_dicom(tmp_path / "sub/1.2.3", Modality="DX", ViewPosition="AP")
     write_dicom(tmp_path / "sub/ct", Modality="CT")
     write_dicom(tmp_path / "sub/side", Modality="CR", ViewPosition="LL")
@@ -182,6 +183,7 @@ def test_a_folder_is_listed_with_what_was_passed_over_and_why(tmp_path):
     reasons = {str(path.relative_to(tmp_path)): reason for path, reason in listing.passed_over.items()}
     words = {
         ".hidden.png": "hidden", "DICOMDIR": "index", "notes.txt": "no PNG",
+        "contact-sheet.png": "sheet of pictures",
         "sub/ct": "is CT", "sub/side": "lateral view", "sub/empty": "no pixels",
     }  # fmt: skip
     assert reasons.keys() == words.keys()

@@ -27,8 +27,8 @@ def test_text_states_are_open_clips(tmp_path):
     config = BertConfig(**sizes, pad_token_id=tokenizer.pad_token_id)
     config.save_pretrained(tmp_path / "text")
     theirs = hf_model.HFTextEncoder(
-        str(tmp_path / "text"), output_dim=8, config=config, pooler_type="cls_last_hidden_state_pooler",
-        proj_type="mlp", pretrained=False, output_tokens=True,
+        str(tmp_path / "text"), output_dim=8, pooler_type="cls_last_hidden_state_pooler", proj_type="mlp",
+        pretrained=False, output_tokens=True,
     ).eval()  # fmt: skip
     tiny.random_weights(theirs, seed=3)
     folder = tmp_path / "published"
@@ -43,23 +43,25 @@ def test_text_states_are_open_clips(tmp_path):
     ours = encode_text(model, its_tokenizer, PROMPTS, max_length=24)
     with torch.no_grad():
         _, tokens = theirs(ours.input_ids)
-    # open_clip leaves out the position that its pooler takes.
-    torch.testing.assert_close(ours.states[:, 1:][ours.mask[:, 1:]], tokens[ours.mask[:, 1:]], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(ours.states[ours.mask], tokens[ours.mask], atol=1e-5, rtol=1e-4)
 
 
 def test_features_of_torchxrayvision(monkeypatch):
     """Its DenseNet, here without weights, gets its own range of values and gives 1024 features a picture."""
     library = pytest.importorskip("torchxrayvision")
-    made, ranges = library.models.DenseNet, []
+    network, ranges = library.models.DenseNet, []
+    whole, features2 = network.__init__, network.features2
 
-    def without_weights(weights):
+    def without_weights(self, weights):
         assert weights == "densenet121-res224-all"
-        network = made(weights=None, num_classes=3)
-        whole = network.features2
-        monkeypatch.setattr(network, "features2", lambda x: ranges.append((float(x.min()), float(x.max()))) or whole(x))
-        return network
+        whole(self, weights=None, num_classes=3)
 
-    monkeypatch.setattr(library.models, "DenseNet", without_weights)
+    def listened(self, pictures):
+        ranges.append((float(pictures.min()), float(pictures.max())))
+        return features2(self, pictures)
+
+    monkeypatch.setattr(network, "__init__", without_weights)
+    monkeypatch.setattr(network, "features2", listened)
     images = np.stack([np.linspace(0, 1, 256 * 256, dtype=np.float32).reshape(256, 256)] * 2)
     extractor = extractors.load_extractor("torchxrayvision")
     features = extractor.features(images)

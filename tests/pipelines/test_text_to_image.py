@@ -123,6 +123,13 @@ def test_saved_and_loaded_pipelines_agree(pipeline, tmp_path, no_network):
     assert not list((tmp_path / "m").rglob("*.bin"))
 
 
+def test_diffusers_own_way_of_loading_makes_nothing_up(tiny_model, capfd):
+    pipeline = TextToImagePipeline.from_pretrained(tiny_model, torch_dtype=torch.bfloat16)
+    assert pipeline.text_encoder.pooler is None
+    assert {pipeline.text_encoder.dtype, pipeline.denoiser.dtype} == {torch.bfloat16}
+    assert "MISSING" not in "".join(capfd.readouterr())
+
+
 def test_colour_autoencoders_are_averaged_to_grey():
     pipeline = tiny.pipeline(vae=tiny.colour_autoencoder())
     assert pipeline(PROMPTS[0], num_inference_steps=2, seeds=[0]).images.ndim == 3

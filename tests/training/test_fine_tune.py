@@ -120,7 +120,7 @@ def test_the_loss_falls_on_one_batch(tmp_path, root, published):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert np.mean(losses[-5:]) < 0.9 * losses[0]
 
 

@@ -20,6 +20,9 @@ COLOUR_TOLERANCE = 12 / 255
 """Mean channel difference up to which a colour file counts as a grey picture (JPEG chroma noise)."""
 
 
+SHEET_NAME = "contact-sheet.png"
+"""What a run shows its pictures on; no picture itself."""
+
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 """Names of pictures: such a file of a folder is one, even where it is damaged."""
 
@@ -122,8 +125,8 @@ class Listing:
 def list_pictures(folder: str | Path) -> Listing:
     """Frontal radiographs and other pictures below a folder, by their headers; no pixels are decoded.
 
-    Passed over are hidden files, those that are no picture, and DICOM of another modality, without pixels, of several
-    frames, or that says that its view is lateral. Damaged pictures are pictures: reading them says what is wrong.
+    Passed over are hidden files, those that are no picture, contact sheets of runs, and DICOM of another modality,
+    without pixels, of several frames, or that says that its view is lateral. Damaged pictures are pictures: reading them says what is wrong.
 
     Raises:
         ImageError: no such folder.
@@ -146,6 +149,8 @@ def _no_picture(path: Path, folder: Path) -> str | None:
     """Why a file is no picture to read; None for one that is, or would be if it were whole."""
     if any(part.startswith(".") for part in path.relative_to(folder).parts):
         return f"{path} is hidden"
+    if path.name == SHEET_NAME:
+        return f"{path} is a sheet of pictures"
     if path.name == "DICOMDIR":
         return f"{path} is the index of a DICOM medium"
     if is_dicom(path):

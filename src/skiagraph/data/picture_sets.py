@@ -71,7 +71,7 @@ def _records(folder: Path) -> list[Record]:
         return read_folder(folder)
     if rows := _generated(folder):
         return rows
-    pictures = [p for p in list_pictures(folder).pictures if p.name != "contact-sheet.png"]
+    pictures = list_pictures(folder).pictures
     return [Record(folder.name, p, str(p.relative_to(folder)), "test") for p in pictures]
 
 

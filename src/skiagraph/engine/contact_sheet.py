@@ -10,12 +10,13 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
-from skiagraph.data.images import SYNTHETIC_TEXT
+from skiagraph.data.images import SHEET_NAME, SYNTHETIC_TEXT
 from skiagraph.files import atomic_path
+
+__all__ = ["SHEET_LIMIT", "SHEET_NAME", "write_contact_sheet"]
 
 LINE, MARGIN = 14, 6
 
-SHEET_NAME = "contact-sheet.png"
 SIDE = 256
 """Of an image on the sheet, in pixels."""
 

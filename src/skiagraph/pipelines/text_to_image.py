@@ -108,11 +108,15 @@ class TextToImagePipeline(DiffusionPipeline):
         folder = model_folder(name_or_folder)
         require_kind(folder, "TextToImagePipeline", purpose="make images from text")
         with loading(folder), quiet_loading():
-            text_encoder = load_text_model(folder / "text_encoder", local_files_only=True)
-            pipeline = cls.from_pretrained(
-                folder, text_encoder=text_encoder, local_files_only=True, use_safetensors=True
-            )
-            return pipeline.to(place, dtype)
+            return cls.from_pretrained(folder, local_files_only=True, use_safetensors=True).to(place, dtype)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, **kwargs: Any) -> TextToImagePipeline:
+        """As diffusers does, but for a local folder's text encoder, which gets no pooling layer of random numbers."""
+        part = Path(folder) / "text_encoder"
+        if "text_encoder" not in kwargs and part.is_dir():
+            kwargs["text_encoder"] = load_text_model(part).to(kwargs.get("torch_dtype"))
+        return super().from_pretrained(folder, **kwargs)
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Save as diffusers does, but for two things in its JSON files.
