@@ -126,7 +126,8 @@ def list_pictures(folder: str | Path) -> Listing:
     """Frontal radiographs and other pictures below a folder, by their headers; no pixels are decoded.
 
     Passed over are hidden files, those that are no picture, contact sheets of runs, and DICOM of another modality,
-    without pixels, of several frames, or that says that its view is lateral. Damaged pictures are pictures: reading them says what is wrong.
+    without pixels, of several frames, or that says that its view is lateral. Damaged pictures are pictures: reading
+    them says what is wrong.
 
     Raises:
         ImageError: no such folder.
