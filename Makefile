@@ -41,7 +41,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 # A second environment: what needs torchvision needs the registry's own torch, which brings CUDA (5 GB).
 $(VENV)-integrations/.installed: pyproject.toml
 	$(PYTHON) -m venv --clear $(VENV)-integrations
-	$(VENV)-integrations/bin/python -m pip install --quiet --editable '.[integrations,lora]' pytest hypothesis
+	$(VENV)-integrations/bin/python -m pip install --quiet --editable '.[integrations,lora,radiomics]' pytest hypothesis \
+	  versioneer cython setuptools wheel
+	$(VENV)-integrations/bin/python -m pip install --quiet --no-build-isolation pyradiomics
 	touch $@
 
 clean:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -155,6 +156,39 @@ def test_another_hospital_is_told_by_an_extractor_that_sees_brightness(sets, tmp
     monkeypatch.setattr(job, "load_extractor", lambda name: Tone())
     same, other = (run(sets, name, tmp_path)["kernel distance"] for name in ("good", "elsewhere"))
     assert other["low"] > same["high"]
+
+
+def test_edits_are_evaluated_alone_or_beside_synthetic_pictures(sets, tmp_path):
+    before, _ = pictures(6, 9)
+    after = before.copy()
+    after[:, 40:56, 8:28] = 0.75
+    for name, images in (("before", before), ("after", after)):
+        (tmp_path / "edited" / name).mkdir(parents=True)
+        for index, image in enumerate(images):
+            Image.fromarray(np.round(image * 255).astype(np.uint8)).save(tmp_path / f"edited/{name}/{index}.png")
+    rows = "".join(f"before/{i}.png,after/{i}.png,effusion\n" for i in range(6))
+    (tmp_path / "edited/edits.csv").write_text("before,after,come\n" + rows)
+    config = EvaluateConfig(sets["real"], extractors=("pixels-32",), edits=str(tmp_path / "edited/edits.csv"))
+    (section,) = evaluate(config, tmp_path / "alone", listen=silent)["sections"]
+    found = {r["name"]: r for r in section["results"]}
+    assert {"Conf", "SSIM", "MS-SSIM", "identity", "IoU of lungs"} <= found.keys()
+    assert found["SSIM"]["n"] == 6
+    assert "share of change inside" not in found, "no region is known"
+    beside = evaluate(replace(config, synthetic=sets["good"]), tmp_path / "beside", listen=silent)["sections"]
+    assert section["results"] == beside[-1]["results"]
+    assert "Do edits do what was asked" in (tmp_path / "alone/report.html").read_text()
+    with pytest.raises(EvaluationError, match="nothing to evaluate"):
+        evaluate(replace(config, edits=None), tmp_path / "none", listen=silent)
+
+
+def test_findings_are_subgroups(sets, tmp_path):
+    found = run(sets, "good", tmp_path)
+    assert {
+        "kernel distance, finding effusion",
+        "coverage, finding effusion",
+        "recall, age group adult",
+    } <= found.keys()
+    assert found["kernel distance, finding effusion"]["n"] == COUNT // 2
 
 
 def test_the_page_holds_everything_and_the_same_command_measures_nothing_twice(sets, tmp_path, monkeypatch):

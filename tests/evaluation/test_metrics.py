@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.metrics.pairwise import polynomial_kernel
 
 from skiagraph.errors import EvaluationError
-from skiagraph.evaluation import auroc, bootstrap, frechet_distance, kernel_distance
+from skiagraph.evaluation import auroc, bootstrap, frechet_distance, frechet_radiomics_distance, kernel_distance
 
 RNG = np.random.default_rng(0)
 
@@ -32,6 +32,16 @@ def test_frechet_distance_is_that_of_monai_with_fewer_samples_than_features_or_m
         found = frechet_distance(a, b, extractor="x").value
     expected = float(get_fid_score(torch.from_numpy(a), torch.from_numpy(b)))
     assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_radiomics_distance_is_the_frechet_distance_in_units_of_the_real_ones():
+    rng = np.random.default_rng(0)
+    real, made = rng.normal(size=(60, 3)) * [1, 100, 0.01], rng.normal(size=(60, 3)) * [1, 120, 0.01] + [0, 50, 0]
+    units = [(x - real.mean(axis=0)) / real.std(axis=0) for x in (real, made)]
+    expected = np.log(frechet_distance(*units, extractor="x").value)
+    constant = [np.concatenate([x, np.full((60, 1), 7.0)], axis=1) for x in (real, made)]
+    for sides in ((real, made), constant, ((real * 1000, made * 1000))):
+        assert frechet_radiomics_distance(*sides, extractor="x").value == pytest.approx(expected, rel=1e-6)
 
 
 def test_kernel_distance_is_that_of_torchmetrics():

@@ -5,11 +5,12 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL.Image import fromarray
 from safetensors.torch import save_file
 from transformers import BertConfig
 
 import tiny
-from skiagraph.evaluation import extractors
+from skiagraph.evaluation import extractors, frechet_radiomics_distance
 from skiagraph.models.biomedclip import load_biomedclip
 from skiagraph.models.text import encode_text
 
@@ -69,3 +70,24 @@ def test_features_of_torchxrayvision(monkeypatch):
     assert features.shape == (2, 1024)
     assert np.array_equal(features[0], features[1])
     assert -1025 < ranges[0][0] < -1000 < 1000 < ranges[0][1] < 1025
+
+
+def test_the_radiomics_distance_is_frd_scores(tmp_path):
+    """Ours on our extractor's features, and the library's own of the same files."""
+    frd = pytest.importorskip("frd_score.frd")
+    pytest.importorskip("radiomics")
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:64, :64] / 64
+    sets = {}
+    for name, width in (("real", 0.2), ("made", 0.26)):
+        centres = rng.uniform(0.35, 0.65, (8, 2))
+        pictures = [0.7 - 0.4 * np.exp(-((x - a) ** 2 + (y - b) ** 2) / width**2) for a, b in centres]
+        sets[name] = (np.stack(pictures) + rng.normal(0, 0.05, (8, 64, 64))).clip(0, 1).astype(np.float32)
+        (tmp_path / name).mkdir()
+        for index, picture in enumerate(sets[name]):
+            fromarray(np.round(picture * 255).astype(np.uint8)).save(tmp_path / name / f"{index}.png")
+    extractor = extractors.load_extractor("radiomics")
+    features = [extractor.features(pictures) for pictures in sets.values()]
+    ours = frechet_radiomics_distance(*features, extractor=extractor.name)
+    theirs = frd.compute_frd([str(tmp_path / name) for name in sets], num_workers=1)
+    assert ours.value == pytest.approx(theirs, rel=1e-4)

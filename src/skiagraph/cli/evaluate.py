@@ -16,14 +16,20 @@ def run(
     real: Annotated[
         str, typer.Option(help="Real pictures: a folder, or FOLDER:test of a data set with metadata.csv.")
     ] = "",
-    synthetic: Annotated[str, typer.Option(help="Synthetic pictures: a folder, such as one that generate wrote.")] = "",
+    synthetic: Annotated[
+        str | None, typer.Option(help="Synthetic pictures: a folder, such as one that generate wrote.")
+    ] = None,
     train: Annotated[
         str | None, typer.Option(help="What the generator was trained on; copies of it are looked for.")
+    ] = None,
+    edits: Annotated[
+        str | None,
+        typer.Option(help="Edited pictures: a folder that edit wrote, or a CSV with before, after, come, go, region."),
     ] = None,
     extractor: Annotated[
         list[str] | None,
         typer.Option(
-            help="What pictures are compared by; may be repeated: a known name, or the folder of a vision model. "
+            help="What pictures are compared by; may be repeated: a known name, or a vision model's folder or Hub id. "
             "[default: the classifier of findings, an ImageNet network and thumbnails]",
             show_default=False,
         ),
@@ -38,7 +44,7 @@ def run(
     ] = None,
     overwrite: Overwrite = False,
 ) -> dict[str, Any]:
-    """Measure synthetic pictures: fidelity, agreement with reports, masks, subgroups, and copies of patients.
+    """Measure synthetic pictures: fidelity, agreement with reports, masks, subgroups, copies of patients, and edits.
 
     Writes OUTPUT/report.html, which holds everything, and results.json.
 
@@ -52,9 +58,9 @@ def run(
         rows = compared(*compare)
         _print_comparison(rows, *compare)
         return {"results": rows}
-    if not (real and synthetic and output):
-        raise EvaluationError("give --real, --synthetic and --output, or --compare with two folders")
-    config = EvaluateConfig(real, synthetic, train, tuple(extractor or EXTRACTORS), judge, segmenter, seed)
+    if not (real and output):
+        raise EvaluationError("give --real, --output and --synthetic or --edits, or --compare with two folders")
+    config = EvaluateConfig(real, synthetic, train, tuple(extractor or EXTRACTORS), judge, segmenter, seed, edits)
     manifest = evaluate(config, output, overwrite=overwrite)
     for section in manifest["sections"]:
         _print_section(section)

@@ -59,11 +59,11 @@ def _with_report(record: Record) -> Record:
     )  # fmt: skip
 
 
-def subgroups(record: Record) -> dict[str, str]:
-    """Age group, sex and view of a record, as far as they are known."""
+def subgroups(record: Record) -> set[str]:
+    """Groups that a record is of: age group, sex and view as far as they are known, and each finding."""
     age = None if record.is_child is None else ("child" if record.is_child else "adult")
-    found = {"age group": age, "sex": record.sex, "view": record.view}
-    return {name: value for name, value in found.items() if value}
+    known = {"age group": age, "sex": record.sex, "view": record.view}
+    return {f"{name} {value}" for name, value in known.items() if value} | {f"finding {x}" for x in record.labels}
 
 
 def _records(folder: Path) -> list[Record]:

@@ -87,7 +87,7 @@ def edit(
     config: EditConfig, output: Path, *, overwrite: bool = False, listen: Listener = progress,
     executor: Executor = HERE,
 ) -> dict[str, Any]:  # fmt: skip
-    """Make the edits in `output`: `before.png`, `after-K.png`, `difference-K.png`, a contact sheet and the manifest.
+    """Make the edits in `output`: `before.png`, `after-K.png`, `difference-K.png`, `region.png`, sheet and manifest.
 
     Pictures have the size of the input, and its 8 or 16 bits; of a DICOM file `after-K.dcm` is a derived image as well.
     The edit is computed at the model's size on the padded square; the change, not the picture, is brought back to full
@@ -234,8 +234,9 @@ def _write(
     """Write a case's pictures; a row per frame, and the files."""
     folder, wish, before = Path(case.folder), case.wish, radiograph.pixels
     series = generate_uid() if is_dicom(radiograph.source) else None
-    files = {"before": folder / "before.png", "sheet": folder / SHEET_NAME}
+    files = {"before": folder / "before.png", "region": folder / "region.png", "sheet": folder / SHEET_NAME}
     write_png(output / files["before"], before, bits=radiograph.bits)
+    write_png(output / files["region"], roi.astype(np.float32))
     rows = []
     for number, frame in enumerate(frames, start=1):
         after, difference = folder / f"after-{number}.png", folder / f"difference-{number}.png"

@@ -11,15 +11,24 @@ from typing import Any
 import numpy as np
 
 from skiagraph.data.datasets import Record
+from skiagraph.data.edit_sets import read_edits
 from skiagraph.data.picture_sets import read_set, subgroups
 from skiagraph.domains.domain import DEFAULT, load_domain
+from skiagraph.engine.edit_measures import EditMeasures, edits, measured_edits
 from skiagraph.engine.evaluation_page import Section, write_page
 from skiagraph.engine.job import open_run, plain
 from skiagraph.engine.picture_features import Measures, PictureSet, measured, planted
 from skiagraph.errors import EvaluationError
-from skiagraph.evaluation import CopyCheck, MetricResult, auroc, frechet_distance, kernel_distance
+from skiagraph.evaluation import (
+    CopyCheck,
+    MetricResult,
+    auroc,
+    frechet_distance,
+    frechet_radiomics_distance,
+    kernel_distance,
+)
 from skiagraph.evaluation.copies import THUMBNAIL
-from skiagraph.evaluation.extractors import Extractor, load_extractor
+from skiagraph.evaluation.extractors import RADIOMICS, Extractor, load_extractor
 from skiagraph.evaluation.features import EXTRACTOR as CLASSIFIER
 from skiagraph.evaluation.judges import ClassifierJudge
 from skiagraph.evaluation.mask_shapes import MEASURES, shape_distances
@@ -53,16 +62,19 @@ class EvaluateConfig:
     """What is evaluated: folders as `skiagraph.data.picture_sets.read_set` reads them.
 
     `train` is what the generator was trained on, for the check for copies; `real` then is of other patients. `judge` is
-    a classifier of findings by name or folder, `segmenter` a model that finds masks again, where both sets have them.
+    a classifier of findings by name or folder, `segmenter` a model that finds masks again, where both sets have them,
+    and lungs in edits. `edits` is a folder or table of edited pictures, as `read_edits` takes it, which may come in the
+    place of `synthetic` or beside it.
     """
 
     real: str
-    synthetic: str
+    synthetic: str | None = None
     train: str | None = None
     extractors: tuple[str, ...] = EXTRACTORS
     judge: str = CLASSIFIER
     segmenter: str = DEFAULT_SEGMENTER
     seed: int = 0
+    edits: str | None = None
 
 
 def evaluate(
@@ -81,20 +93,29 @@ def evaluate(
 
     Raises:
         DataError: a folder that is not there or holds no pictures.
-        EvaluationError: an unknown extractor, too few pictures, or a patient both in `real` and in `train`.
+        EvaluationError: nothing to evaluate, an unknown extractor, too few pictures, or a patient both in `real` and in
+            `train`.
         SkiagraphError: `output` holds another run.
     """
+    if not (config.synthetic or config.edits):
+        raise EvaluationError("nothing to evaluate; give synthetic pictures, edits, or both")
     records = {name: read_set(folder) for name, folder in _folders(config)}
     extractors = [load_extractor(name) for name in config.extractors]
-    with_masks = all(any(r.mask for r in records[name]) for name in ("real", "synthetic"))
-    segmenter = load_segmenter(config.segmenter) if with_masks else None
-    whole = Measures(extractors, ClassifierJudge(config.judge), segmenter, config.segmenter)
+    pairs = read_edits(config.edits) if config.edits else []
+    with_masks = "synthetic" in records and all(any(r.mask for r in records[n]) for n in ("real", "synthetic"))
+    segmenter = load_segmenter(config.segmenter) if with_masks or pairs else None
+    judge = ClassifierJudge(config.judge)
+    whole = Measures(extractors, judge, segmenter if with_masks else None, config.segmenter)
     with open_run(output, "evaluate", plain(config), overwrite=overwrite, listen=listen) as run:
         sets = {
             name: measured(run, name, found, whole if name != "train" else Measures(extractors))
             for name, found in records.items()
         }
-        sections = list(_sections(sets, extractors, config))
+        sections = list(_sections(sets, extractors, config)) if "synthetic" in sets else []
+        if pairs:
+            measures = EditMeasures(extractors, judge, segmenter, config.segmenter)
+            others = {e.name: sets["real"].features(e.name) for e in extractors}
+            sections.append(edits(pairs, measured_edits(run, pairs, measures), others, config.judge, config.seed))
         run.claim("features", RESULTS, PAGE)
         stored = [{"title": s.title, "note": s.note, "results": [_stored(r) for r in s.results]} for s in sections]
         counts = {name: len(found) for name, found in sets.items()}
@@ -136,7 +157,8 @@ def _results(folder: Path) -> list[dict[str, Any]]:
 
 def _folders(config: EvaluateConfig) -> Iterator[tuple[str, str]]:
     yield "real", config.real
-    yield "synthetic", config.synthetic
+    if config.synthetic is not None:
+        yield "synthetic", config.synthetic
     if config.train is not None:
         yield "train", config.train
 
@@ -148,10 +170,10 @@ def _sections(sets: dict[str, PictureSet], extractors: list[Extractor], config: 
         fidelity(real, synthetic, names, config.seed),
         alignment(real, synthetic, config.judge),
         masks(real, synthetic, config.seed),
-        by_subgroup(real, synthetic, names[0]),
+        by_subgroup(real, synthetic, [name for name in names if name != RADIOMICS]),
     ]
     yield from (section for section in made if section.results)
-    strangers = [e for e in extractors if e.name != CLASSIFIER]
+    strangers = [e for e in extractors if e.name not in (CLASSIFIER, RADIOMICS)]
     if "train" in sets and strangers:
         yield privacy(sets["train"], real, synthetic, strangers, config.seed)
 
@@ -162,6 +184,9 @@ def fidelity(real: PictureSet, synthetic: PictureSet, extractors: list[str], see
     results = []
     for name in extractors:
         sides = [s.features(name) for s in (reference, drawn, floor)]
+        if name == RADIOMICS:
+            results.append(_beside(frechet_radiomics_distance, *sides, extractor=name))
+            continue
         results += [_beside(metric, *sides, extractor=name) for metric in (kernel_distance, frechet_distance)]
         pairs = zip(prdc(sides[0], sides[1], extractor=name), prdc(sides[0], sides[2], extractor=name), strict=True)
         results += [replace(found, floor=other.value) for found, other in pairs]
@@ -210,17 +235,18 @@ def masks(real: PictureSet, synthetic: PictureSet, seed: int) -> Section:
     return Section(title, note, results)
 
 
-def by_subgroup(real: PictureSet, synthetic: PictureSet, extractor: str) -> Section:
-    """Kernel distance within each age group, sex and view."""
+def by_subgroup(real: PictureSet, synthetic: PictureSet, extractors: list[str]) -> Section:
+    """Kernel distance, precision, recall, density and coverage within each age group, sex, view and finding."""
     groups = [[subgroups(r) for r in s.records] for s in (real, synthetic)]
     results = []
-    for attribute, value in sorted({item for rows in groups for row in rows for item in row.items()}):
-        inside = [np.array([row.get(attribute) == value for row in rows]) for rows in groups]
+    for group in sorted({group for rows in groups for row in rows for group in row}):
+        inside = [np.array([group in row for row in rows]) for rows in groups]
         if min(mask.sum() for mask in inside) >= FEWEST:
-            a, b = (s.features(extractor)[mask] for s, mask in zip((real, synthetic), inside, strict=True))
-            found = kernel_distance(a, b, extractor=extractor)
-            results.append(replace(found, name=f"kernel distance, {attribute} {value}"))
-    note = f"Kernel distance within a group, of all its pictures; groups of fewer than {FEWEST} on a side are left out."
+            for name in extractors:
+                sides = [s.features(name)[mask] for s, mask in zip((real, synthetic), inside, strict=True)]
+                found = [kernel_distance(*sides, extractor=name), *prdc(*sides, extractor=name)]
+                results += [replace(one, name=f"{one.name}, {group}") for one in found]
+    note = f"Within a group, of all its pictures; groups of fewer than {FEWEST} on a side are left out."
     return Section("For whom?", note, results)
 
 
@@ -253,7 +279,7 @@ def privacy(
 
 def _shown(sets: dict[str, PictureSet], sections: list[Section]) -> dict[str, list[Record]]:
     """Pictures for the page: some of each set, and the pairs most like copies."""
-    shown = {name: sets[name].records[:: -(-len(sets[name]) // SHOWN)] for name in ("real", "synthetic")}
+    shown = {name: of.records[:: -(-len(of) // SHOWN)] for name, of in sets.items() if name != "train"}
     copies = next((r for s in sections for r in s.results if r.name == "share of copies"), None)
     if copies is not None:
         order = np.argsort(copies.details["scores"])[::-1][:SHOWN]

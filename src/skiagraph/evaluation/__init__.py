@@ -2,7 +2,7 @@
 
 from skiagraph.evaluation.classification import auroc
 from skiagraph.evaluation.copies import CopyCheck, nearest_neighbours
-from skiagraph.evaluation.distances import frechet_distance, kernel_distance
+from skiagraph.evaluation.distances import frechet_distance, frechet_radiomics_distance, kernel_distance
 from skiagraph.evaluation.overlap import dice, hd95, iou, pooled_iou
 from skiagraph.evaluation.patches import sliced_wasserstein
 from skiagraph.evaluation.result import MetricResult, bootstrap
@@ -17,6 +17,7 @@ __all__ = [
     "bootstrap",
     "dice",
     "frechet_distance",
+    "frechet_radiomics_distance",
     "grouped_mean",
     "hd95",
     "holm",

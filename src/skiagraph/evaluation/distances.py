@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 from scipy import linalg
@@ -37,6 +38,22 @@ def frechet_distance(real: np.ndarray, synthetic: np.ndarray, *, extractor: str,
     return MetricResult(
         "Frechet distance", value, max(0.0, value - spread), value + spread, n, "lower", extractor=extractor
     )
+
+
+def frechet_radiomics_distance(
+    real: np.ndarray, synthetic: np.ndarray, *, extractor: str, seed: int = 0
+) -> MetricResult:
+    """log of the squared Frechet distance of radiomics (n, d) (Konz and Osuala et al., Medical Image Analysis 2026).
+
+    Each feature is first brought to mean 0 and deviation 1 of the real ones; one that never varies in them counts
+    nothing. Value and interval depend on n as `frechet_distance`'s do.
+    """
+    real, synthetic = _pair(real, synthetic)
+    mean, spread = real.mean(axis=0), real.std(axis=0)
+    sides = [np.divide(x - mean, spread, out=np.zeros_like(x), where=spread > 0) for x in (real, synthetic)]
+    found = frechet_distance(*sides, extractor=extractor, seed=seed)
+    value, low, high = (float(np.log(max(x, 1e-12))) for x in (found.value, found.low, found.high))
+    return replace(found, name="Frechet radiomics distance", value=value, low=low, high=high)
 
 
 def kernel_distance(

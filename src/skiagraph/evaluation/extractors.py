@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL.Image import fromarray
 
 from skiagraph.errors import EvaluationError, ModelError, one_line
 from skiagraph.evaluation.copies import THUMBNAIL, thumbnails
@@ -20,7 +23,10 @@ from skiagraph.models.registry import load_component
 TORCHXRAYVISION = "torchxrayvision"
 """Its DenseNet of four public data sets, whose weights it fetches on first use."""
 
-KNOWN = (CLASSIFIER, *(f"imagenet-{network}" for network in NETWORKS), THUMBNAIL, TORCHXRAYVISION)
+RADIOMICS = "radiomics"
+"""Measures of texture by pyradiomics, those of the Frechet radiomics distance (Konz and Osuala et al. 2026)."""
+
+KNOWN = (CLASSIFIER, *(f"imagenet-{network}" for network in NETWORKS), THUMBNAIL, TORCHXRAYVISION, RADIOMICS)
 
 
 class Extractor(Protocol):
@@ -43,6 +49,8 @@ def load_extractor(name: str) -> Extractor:
         return _Thumbnails()
     if name == TORCHXRAYVISION:
         return _TorchXRayVision()
+    if name == RADIOMICS:
+        return _Radiomics()
     if name.removeprefix("imagenet-") in NETWORKS:
         return ImageNetExtractor(name.removeprefix("imagenet-"))
     if Path(name).is_dir() or is_hub_id(name):
@@ -81,6 +89,29 @@ class _TorchXRayVision:
     def features(self, images: np.ndarray) -> np.ndarray:
         small = _resized(images, 224) * 2048 - 1024
         return torch.cat([self.network.features2(part) for part in small.split(32)]).numpy()
+
+
+class _Radiomics:
+    """The measures that frd-score takes of a whole picture, by its own functions, which read files."""
+
+    name = RADIOMICS
+
+    def __init__(self) -> None:
+        try:
+            import radiomics
+            from frd_score import frd
+        except ImportError as error:
+            raise EvaluationError(f"radiomics need frd-score and pyradiomics ({error}); pip install both") from error
+        radiomics.setVerbosity(60)
+        self.measure = partial(frd.process_image_mask_pair, feature_extractor=frd.get_feature_extractor("v1"))
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        with TemporaryDirectory() as folder:
+            return np.array([self._of(image, Path(folder) / "picture.png") for image in images])
+
+    def _of(self, image: np.ndarray, path: Path) -> list[float]:
+        fromarray(np.round(image * 255).astype(np.uint8)).save(path)
+        return self.measure((path, None))[0]
 
 
 class _VisionModel:
