@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor
 
-from skiagraph.data.chest.anatomy import Regions, components, one_piece, regions_of
+from skiagraph.data.chest.anatomy import Regions, regions_of
 from skiagraph.data.chest.threshold_lungs import threshold_lungs
 from skiagraph.data.dicom import is_dicom
 from skiagraph.data.images import Radiograph, square, write_png
-from skiagraph.data.masks import LUNG_SIDES, read_segments, read_sides
+from skiagraph.data.masks import LUNG_SIDES, components, one_piece, read_segments, read_sides
 from skiagraph.errors import DataError, MaskError, ModelError
 from skiagraph.models.latent_segmenter import LatentSegmenter
 from skiagraph.models.registry import load_component, shipped_models

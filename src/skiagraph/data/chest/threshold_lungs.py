@@ -9,7 +9,7 @@ from PIL import Image
 from scipy import ndimage
 from scipy.spatial import ConvexHull
 
-from skiagraph.data.chest.anatomy import components
+from skiagraph.data.masks import components
 
 SIDE = 64
 """Side in pixels at which it looks."""
