@@ -11,9 +11,9 @@ import numpy as np
 
 from skiagraph.data.chest.captions import record_prompt
 from skiagraph.data.chest.roi import roi_of_all
+from skiagraph.data.chest.wishes import read_wish
 from skiagraph.data.datasets import Record, load_records
 from skiagraph.data.images import read_radiograph, square
-from skiagraph.data.wishes import read_wish
 from skiagraph.engine.edit import MARGIN
 from skiagraph.errors import DataError
 from skiagraph.pipelines.organs import organ_regions

@@ -11,11 +11,9 @@ CHEST = "skiagraph.data.chest"
 REMAINING = {
     "data/picture_sets.py",
     "data/retrieval.py",
-    "data/wishes.py",
     "engine/augment.py",
     "engine/edit.py",
     "engine/reading.py",
-    "evaluation/report_findings.py",
     "pipelines/organs.py",
     "training/tasks/text_to_image.py",
     "training/views.py",

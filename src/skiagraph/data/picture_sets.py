@@ -6,9 +6,10 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from skiagraph.data.chest.reports import Report, parse_report
+from skiagraph.data.chest.reports import parse_report
 from skiagraph.data.datasets import LABELS, READERS, Record, load_records, read_folder
 from skiagraph.data.images import PICTURES, list_pictures
+from skiagraph.data.reports import Report
 from skiagraph.errors import DataError, ReportError
 
 SPLITS = ("train", "val", "test")

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skiagraph.data.chest.reports import Report, parse_report
+from skiagraph.data.chest.reports import parse_report
+from skiagraph.data.reports import Report
 from skiagraph.errors import ReportError
 
 

@@ -14,6 +14,7 @@ from pydicom.uid import generate_uid
 
 from skiagraph.data.chest.anatomy import Regions
 from skiagraph.data.chest.roi import roi_of_all
+from skiagraph.data.chest.wishes import read_wish
 from skiagraph.data.dicom import is_dicom
 from skiagraph.data.dicom_image import write_derived_dicom
 from skiagraph.data.images import (
@@ -27,8 +28,8 @@ from skiagraph.data.images import (
 )
 from skiagraph.data.inputs import list_inputs
 from skiagraph.data.masks import read_region
+from skiagraph.data.reports import Wish
 from skiagraph.data.tables import read_table
-from skiagraph.data.wishes import Wish, read_wish
 from skiagraph.devices import AUTO
 from skiagraph.engine.contact_sheet import SHEET_NAME, write_contact_sheet
 from skiagraph.engine.executor import HERE, Executor

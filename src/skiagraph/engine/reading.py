@@ -9,8 +9,8 @@ import numpy as np
 
 from skiagraph.data.chest.anatomy import SIDES, ZONES, Regions
 from skiagraph.data.chest.measure import measure
-from skiagraph.data.chest.reports import Finding
 from skiagraph.data.chest.roi import ORGANS, roi_of
+from skiagraph.data.reports import Finding
 from skiagraph.errors import DataError
 from skiagraph.evaluation.features import classify
 from skiagraph.models.registry import load_component

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from skiagraph.data.chest.anatomy import SIDES, Regions
-from skiagraph.data.chest.reports import Finding
+from skiagraph.data.reports import Finding
 from skiagraph.errors import DataError
 
 ORGANS = {"cardiomegaly": "heart"}
