@@ -9,9 +9,6 @@ ROOT = Path(skiagraph.__file__).parent
 CHEST = "skiagraph.data.chest"
 
 REMAINING = {
-    "data/picture_sets.py",
-    "data/retrieval.py",
-    "engine/augment.py",
     "engine/edit.py",
     "engine/reading.py",
     "pipelines/organs.py",

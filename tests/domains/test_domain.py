@@ -15,6 +15,7 @@ from skiagraph.domains.chest import CHEST
 from skiagraph.domains.domain import load_domain, model_domain
 from skiagraph.engine.generate import GenerateConfig, generate
 from skiagraph.engine.pairs import PairsConfig, make_pairs
+from skiagraph.engine.retrieval import retrieve
 from skiagraph.engine.segment import SegmentConfig, segment
 from skiagraph.engine.train import train_recipe
 from skiagraph.errors import DataError, ReportError
@@ -78,6 +79,8 @@ def test_an_invented_domain_from_words_to_pairs(shapes):
     assert {p.text for p in phrases} <= set(domain.language())
     assert domain.record_prompt(record) == "disc. ring"
     assert domain.target_values(record, False) == [1.0] * len(domain.targets)
+    bank = ["A bright ring. No disc.", "Round spot."]
+    assert retrieve(bank, 2, like=bank[1:], domain=str(shapes / "shapes.yaml")).reports == ("Round spot.",) * 2
     reader = train_recipe(_recipe(shapes, "read", "task: classifier\nchannels: [8, 8]"), shapes / "read", listen=silent)
     assert tuple(load_component(reader).config.labels) == domain.targets
     sizes = "channels: [4, 8, 8]\nclasses: [ring, disc]"

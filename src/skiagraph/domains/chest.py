@@ -58,6 +58,7 @@ CHEST = Domain(
     record_prompt=captions.record_prompt,
     targets=TARGETS,
     target_values=targets_of,
+    parse=parse_report,
     prompt_of=_prompt_of,
     left_out=_left_out,
     regions_of=regions_of_lungs,

@@ -15,6 +15,7 @@ import numpy as np
 
 from skiagraph.data.captions import Fact
 from skiagraph.data.datasets import Record
+from skiagraph.data.reports import Report
 from skiagraph.errors import DataError
 from skiagraph.masks.settings import MaskSettings
 
@@ -53,6 +54,7 @@ class Domain:
     record_prompt: a row of a label table in the words of captions.
     targets: what a classifier says of a picture: labels, and attributes that are none.
     target_values: 1, 0 or NaN (unknown) for each target of a record, whose labels are said to be complete or not.
+    parse: what a report states.
     prompt_of: a report in the words of captions; "" where it names nothing known.
     left_out: what `prompt_of` drops of a report.
     regions_of: masks bool (H, W) of `regions` from a segmenter's label map (H, W); None where they were not found.
@@ -79,6 +81,7 @@ class Domain:
     record_prompt: Callable[[Record], str]
     targets: tuple[str, ...]
     target_values: Callable[[Record, bool], list[float]]
+    parse: Callable[[str], Report]
     prompt_of: Callable[[str], str]
     left_out: Callable[[str], tuple[str, ...]]
     regions_of: Callable[[np.ndarray], Mapping[str, np.ndarray] | None]

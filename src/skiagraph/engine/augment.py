@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from skiagraph.data.chest.reports import parse_report
 from skiagraph.data.datasets import Record, load_records, masked, read_folder, write_folder
 from skiagraph.data.images import SYNTHETIC_TEXT, read_picture, square, write_png
 from skiagraph.data.tables import read_table
@@ -198,9 +197,9 @@ class _Worker:
     def __init__(self, config: AugmentConfig, output: Path, records: Sequence[Record]) -> None:
         self.config, self.output = config, output
         self.painter = load_painter(config.model, dtype=getattr(torch, config.dtype), device=config.device)
-        domain = model_domain(model_folder(config.model))
-        self.gate = _gate(config, records, domain)
-        self.reader = Reader(domain.judge) if domain.measured and domain.judge else None
+        self.domain = model_domain(model_folder(config.model))
+        self.gate = _gate(config, records, self.domain)
+        self.reader = Reader(self.domain.judge) if self.domain.measured and self.domain.judge else None
 
     def __call__(self, items: Sequence[_Item]) -> Iterator[Done]:
         for item in items:
@@ -235,7 +234,7 @@ class _Worker:
             regions = complete_regions(shipped_organs(squares[0]))
         except DataError:
             regions = {}
-        come = [finding for finding in parse_report(prompt).findings if finding.present]
+        come = [finding for finding in self.domain.parse(prompt).findings if finding.present]
         return self.reader(*squares, come, [], regions)
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from skiagraph.data.datasets import Record
-from skiagraph.data.picture_sets import read_set, subgroups
 from skiagraph.domains.domain import DEFAULT, load_domain
 from skiagraph.engine.evaluation_page import Section, write_page
 from skiagraph.engine.job import open_run, plain
 from skiagraph.engine.picture_features import Measures, PictureSet, measured, planted
+from skiagraph.engine.picture_sets import read_set, subgroups
 from skiagraph.errors import EvaluationError
 from skiagraph.evaluation import CopyCheck, MetricResult, auroc, frechet_distance, kernel_distance
 from skiagraph.evaluation.copies import THUMBNAIL
@@ -50,7 +50,7 @@ SHOWN = 8
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """What is evaluated: folders as `skiagraph.data.picture_sets.read_set` reads them.
+    """What is evaluated: folders as `skiagraph.engine.picture_sets.read_set` reads them.
 
     `train` is what the generator was trained on, for the check for copies; `real` then is of other patients. `judge` is
     a classifier of findings by name or folder, `segmenter` a model that finds masks again, where both sets have them.
@@ -84,7 +84,7 @@ def evaluate(
         EvaluationError: an unknown extractor, too few pictures, or a patient both in `real` and in `train`.
         SkiagraphError: `output` holds another run.
     """
-    records = {name: read_set(folder) for name, folder in _folders(config)}
+    records = {name: read_set(folder, load_domain(DEFAULT)) for name, folder in _folders(config)}
     extractors = [load_extractor(name) for name in config.extractors]
     with_masks = all(any(r.mask for r in records[name]) for name in ("real", "synthetic"))
     segmenter = load_segmenter(config.segmenter) if with_masks else None

@@ -23,9 +23,10 @@ from skiagraph.data.layouts.case import Case, Member, classes_of, copy_file, lab
 from skiagraph.data.layouts.table import COLUMNS
 from skiagraph.data.layouts.table import read as read_csv
 from skiagraph.data.masks import write_mask
-from skiagraph.data.picture_sets import read_set
+from skiagraph.domains.domain import DEFAULT, load_domain
 from skiagraph.engine.card import write_card
 from skiagraph.engine.manifest import FILE_NAME, new_manifest, save_manifest
+from skiagraph.engine.picture_sets import read_set
 from skiagraph.errors import DataError
 from skiagraph.files import atomic_path
 from skiagraph.progress import Listener, progress
@@ -260,7 +261,7 @@ def _cases(source: str) -> list[Case]:
         return [_case(record, record.path.name in known, manifest) for record in read_folder(folder)]
     if source in KNOWN:
         return [_case(record, False, {}) for record in load_records([source])]
-    return [replace(_case(record, False, manifest), split="train") for record in read_set(source)]
+    return [replace(_case(record, False, manifest), split="train") for record in read_set(source, load_domain(DEFAULT))]
 
 
 def _case(record: Record, stated: bool, manifest: Mapping[str, Any]) -> Case:
