@@ -9,9 +9,6 @@ ROOT = Path(skiagraph.__file__).parent
 CHEST = "skiagraph.data.chest"
 
 REMAINING = {
-    "engine/edit.py",
-    "engine/reading.py",
-    "pipelines/organs.py",
     "training/tasks/text_to_image.py",
     "training/views.py",
 }

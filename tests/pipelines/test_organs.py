@@ -12,12 +12,11 @@ from PIL import Image
 import skiagraph.pipelines.organs as organs
 import tiny
 from dicom_files import segmentation
-from skiagraph.data.chest.anatomy import REGIONS
+from skiagraph.data.chest.anatomy import REGIONS, complete_regions
 from skiagraph.data.images import Radiograph
 from skiagraph.errors import DataError, MaskError, ModelError
 from skiagraph.pipelines.organs import (
     check_lungs,
-    complete_regions,
     cxas_organs,
     find_lungs,
     organ_regions,

@@ -23,6 +23,9 @@ TINTS = np.array([[255, 80, 60], [70, 150, 255], [90, 220, 120]], np.float32)
 
 LUNG_SIDES = ("right lung", "left lung")
 
+Regions = Mapping[str, np.ndarray]
+"""Masks bool (H, W) by name."""
+
 
 def read_mask(path: str | Path, size: int, *, fit: str, classes: Sequence[str]) -> np.ndarray:
     """Label map uint8 (size, size): 0 background, k the k-th of `classes`.

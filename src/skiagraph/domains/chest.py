@@ -6,11 +6,15 @@ from collections.abc import Mapping
 
 from skiagraph.data.captions import Fact
 from skiagraph.data.chest import captions
-from skiagraph.data.chest.anatomy import REGIONS, regions_of_lungs
+from skiagraph.data.chest.anatomy import REGIONS, WORDS, complete_regions, regions_of_lungs
+from skiagraph.data.chest.changes import density_changes, placed_as_named
 from skiagraph.data.chest.reports import parse_report
+from skiagraph.data.chest.roi import roi_of_all
 from skiagraph.data.chest.targets import TARGETS, targets_of
+from skiagraph.data.chest.threshold_lungs import rough_labels
+from skiagraph.data.chest.wishes import read_wish
 from skiagraph.data.datasets import LABELS, Record
-from skiagraph.domains.domain import Domain
+from skiagraph.domains.domain import Domain, Edits
 from skiagraph.masks.settings import RADIOGRAPHS
 
 
@@ -62,4 +66,14 @@ CHEST = Domain(
     prompt_of=_prompt_of,
     left_out=_left_out,
     regions_of=regions_of_lungs,
+    rough=rough_labels,
+    edits=Edits(
+        read_wish=read_wish,
+        words=WORDS,
+        regions=complete_regions,
+        place=roi_of_all,
+        still=("lungs", "heart"),
+        changes=density_changes,
+        placed=placed_as_named,
+    ),
 )

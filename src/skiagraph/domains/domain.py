@@ -15,7 +15,8 @@ import numpy as np
 
 from skiagraph.data.captions import Fact
 from skiagraph.data.datasets import Record
-from skiagraph.data.reports import Report
+from skiagraph.data.masks import Regions
+from skiagraph.data.reports import Finding, Report, Wish
 from skiagraph.errors import DataError
 from skiagraph.masks.settings import MaskSettings
 
@@ -27,6 +28,29 @@ DEFAULT = "chest"
 
 SHIPPED = {"chest": "CHEST", "colonoscopy": "COLONOSCOPY"}
 """Objects of the domains that ship, in the modules of these names."""
+
+
+@dataclass(frozen=True)
+class Edits:
+    """What edits have to know of a kind of picture.
+
+    read_wish: what an edit is to do, from reports of the picture wanted and of the image as it is, "" of a normal one.
+    words: of prompts that name anatomy.
+    regions: all regions from masks of organs; a DataError where an organ is missing that others are found by.
+    place: where any of some findings lies, bool (H, W), grown by a share of the picture's side.
+    still: regions that hold still.
+    changes: mean change of places between two pictures (H, W) in [0, 1]; positive is brighter.
+    placed: whether a finding's place changed as it should, for it was to come (or go), and more than elsewhere; None
+        where its place is not known.
+    """
+
+    read_wish: Callable[[str, str], Wish]
+    words: tuple[str, ...]
+    regions: Callable[[Regions], Regions]
+    place: Callable[[Sequence[Finding], Regions, float], np.ndarray]
+    still: tuple[str, ...]
+    changes: Callable[[np.ndarray, np.ndarray, Regions], dict[str, float]]
+    placed: Callable[[Finding, bool, np.ndarray, np.ndarray, Regions], bool | None]
 
 
 @dataclass(frozen=True)
@@ -58,6 +82,8 @@ class Domain:
     prompt_of: a report in the words of captions; "" where it names nothing known.
     left_out: what `prompt_of` drops of a report.
     regions_of: masks bool (H, W) of `regions` from a segmenter's label map (H, W); None where they were not found.
+    rough: such a label map by thresholds alone, from a picture (H, W) in [0, 1]; None where nothing finds one.
+    edits: what edits have to know; None where there are none.
     """
 
     name: str
@@ -84,7 +110,9 @@ class Domain:
     parse: Callable[[str], Report]
     prompt_of: Callable[[str], str]
     left_out: Callable[[str], tuple[str, ...]]
-    regions_of: Callable[[np.ndarray], Mapping[str, np.ndarray] | None]
+    regions_of: Callable[[np.ndarray], Regions | None]
+    rough: Callable[[np.ndarray], np.ndarray] | None
+    edits: Edits | None
 
 
 def load_domain(source: str | Path | Mapping[str, Any]) -> Domain:

@@ -112,6 +112,8 @@ def domain_of_fields(fields: Any, where: str) -> Domain:
         prompt_of=partial(_prompt_of, words),
         left_out=lambda text: _parse(words, text).unrecognised,
         regions_of=partial(_regions_of, regions),
+        rough=None,
+        edits=None,
     )
 
 

@@ -32,7 +32,7 @@ from skiagraph.errors import DataError, ModelError, SkiagraphError
 from skiagraph.files import atomic_path, weight_hashes
 from skiagraph.models.registry import DEFAULT_MODEL, load_component, model_folder
 from skiagraph.pipelines.inpaint import InpaintSettings, inpaint, load_painter
-from skiagraph.pipelines.organs import complete_regions, shipped_organs
+from skiagraph.pipelines.organs import shipped_organs
 from skiagraph.progress import Listener, progress
 
 TRIES = 3
@@ -199,7 +199,7 @@ class _Worker:
         self.painter = load_painter(config.model, dtype=getattr(torch, config.dtype), device=config.device)
         self.domain = model_domain(model_folder(config.model))
         self.gate = _gate(config, records, self.domain)
-        self.reader = Reader(self.domain.judge) if self.domain.measured and self.domain.judge else None
+        self.reader = Reader(self.domain) if self.domain.edits and self.domain.judge else None
 
     def __call__(self, items: Sequence[_Item]) -> Iterator[Done]:
         for item in items:
@@ -231,7 +231,7 @@ class _Worker:
         """What of the prompt's findings a radiograph shows that it did not show before."""
         squares = [square(picture, READ_AT) for picture in (before, after)]
         try:
-            regions = complete_regions(shipped_organs(squares[0]))
+            regions = self.domain.edits.regions(shipped_organs(squares[0]))
         except DataError:
             regions = {}
         come = [finding for finding in self.domain.parse(prompt).findings if finding.present]

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from skiagraph.data.masks import LUNG_SIDES, Regions
 from skiagraph.errors import DataError
 
 SIDES = ("right", "left")
@@ -23,7 +24,8 @@ REGIONS = (
 )
 """Names of the regions `regions_of` gives; the heart is an estimate, never a segmentation."""
 
-Regions = Mapping[str, np.ndarray]
+WORDS = ("right", "left", "upper", "mid", "lower", "zone", "lung", "lungs", "heart")
+"""Words of prompts that name anatomy."""
 
 
 def regions_of(right: np.ndarray, left: np.ndarray) -> dict[str, np.ndarray]:
@@ -37,6 +39,18 @@ def regions_of(right: np.ndarray, left: np.ndarray) -> dict[str, np.ndarray]:
     for side, lung in zip(SIDES, (right, left), strict=True):
         regions |= {f"{side} {zone} zone": part for zone, part in zip(ZONES, _thirds(lung), strict=True)}
     return regions | {"lungs": right | left}
+
+
+def complete_regions(organs: Mapping[str, np.ndarray]) -> Regions:
+    """All `REGIONS` from masks of organs, whose own names stay.
+
+    Raises:
+        DataError: a lung is missing or empty.
+    """
+    missing = [n for n in LUNG_SIDES if n not in organs or not organs[n].any()]
+    if missing:
+        raise DataError(f"no mask of the {' and the '.join(missing)}; masks of both lungs are needed to find zones")
+    return {**regions_of(organs["right lung"], organs["left lung"]), **organs}
 
 
 def regions_of_lungs(found: np.ndarray) -> dict[str, np.ndarray] | None:

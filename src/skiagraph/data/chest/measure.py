@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from skiagraph.data.chest.anatomy import SIDES, ZONES, Regions
+from skiagraph.data.chest.anatomy import SIDES, ZONES
+from skiagraph.data.masks import Regions
 
 Measures = Mapping[str, float]
 Cohorts = Mapping[str, Mapping[str, tuple[float, float]]]

@@ -51,6 +51,14 @@ def threshold_lungs(image: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     return tuple(lungs) if len(lungs) == 2 and all(lung.any() for lung in lungs) else None
 
 
+def rough_labels(image: np.ndarray) -> np.ndarray:
+    """What `threshold_lungs` finds as a label map uint8 (H, W): 1 right lung, 2 left, 0 elsewhere."""
+    labels = np.zeros(image.shape, np.uint8)
+    for side, lung in enumerate(threshold_lungs(image) or (), start=1):
+        labels[lung & (labels == 0)] = side
+    return labels
+
+
 def _dark_areas(image: np.ndarray) -> Iterator[np.ndarray]:
     """Connected areas darker than their surroundings, at every threshold."""
     smooth = ndimage.gaussian_filter(image, 0.75)

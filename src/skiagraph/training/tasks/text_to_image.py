@@ -246,7 +246,7 @@ class TextToImageTask:
 
     def _views(self, cache: Path) -> tuple[Views, Views, Tensor]:
         data, recipe = self.recipe.data, self.recipe
-        find = lung_finder(self.segmenter, self.device)
+        find = lung_finder(self.segmenter, self.domain, self.device)
         train, val = (records_of(recipe, split) for split in ("train", "val"))
 
         def views(name: str, records: list[Record], seed: int, cohorts: Cohorts | None = None) -> Views:
