@@ -8,6 +8,7 @@ from skiagraph.data.captions import Fact
 from skiagraph.data.chest import captions
 from skiagraph.data.chest.anatomy import REGIONS, WORDS, complete_regions, regions_of_lungs
 from skiagraph.data.chest.changes import density_changes, placed_as_named
+from skiagraph.data.chest.measure import MEASURE_NAMES, scores_of
 from skiagraph.data.chest.reports import parse_report
 from skiagraph.data.chest.roi import roi_of_all
 from skiagraph.data.chest.targets import TARGETS, targets_of
@@ -53,7 +54,8 @@ CHEST = Domain(
     affinity="affinity-net",
     judge="cxr-classifier",
     colour=False,
-    measured=True,
+    measures=MEASURE_NAMES,
+    scores=scores_of,
     masks=RADIOGRAPHS,
     facts=_facts,
     in_crop=captions.facts_in_crop,

@@ -29,6 +29,12 @@ DEFAULT = "chest"
 SHIPPED = {"chest": "CHEST", "colonoscopy": "COLONOSCOPY"}
 """Objects of the domains that ship, in the modules of these names."""
 
+Scores = Mapping[str, float]
+"""Measures by name, in standard deviations from a cohort's mean."""
+
+Cohorts = Mapping[str, Mapping[str, tuple[float, float]]]
+"""Mean and standard deviation of every measure by cohort."""
+
 
 @dataclass(frozen=True)
 class Edits:
@@ -69,7 +75,9 @@ class Domain:
     affinity: name or folder of an AffinityNet of the segmenter's classes; None where runs train their own.
     judge: name or folder of the classifier that reads findings; None where there is none.
     colour: whether pictures have three channels.
-    measured: whether facts take standard scores of the lungs' densities and extents.
+    measures: what is measured on a picture for its facts; empty where nothing is.
+    scores: standard scores of `measures` (None where unknown) and the normal cohorts they refer to, from records, grey
+        pictures uint8 (H, W), the segmenter's label maps (H, W) and cohorts fitted before or None.
     masks: how heat maps become masks.
     facts: what a caption may say of a whole picture, from its record and its scores or None.
     in_crop: of these facts, those of a crop, from the share in [0, 1] of each region that it shows.
@@ -98,9 +106,13 @@ class Domain:
     affinity: str | None
     judge: str | None
     colour: bool
-    measured: bool
+    measures: tuple[str, ...]
+    scores: Callable[
+        [Sequence[Record], Sequence[np.ndarray], Sequence[np.ndarray], Cohorts | None],
+        tuple[Sequence[Scores | None], Cohorts],
+    ]
     masks: MaskSettings
-    facts: Callable[[Record, Mapping[str, float] | None], list[Fact]]
+    facts: Callable[[Record, Scores | None], list[Fact]]
     in_crop: Callable[[Sequence[Fact], Mapping[str, float]], list[Fact]]
     words: Callable[[Fact], Sequence[str]]
     language: Callable[[], Iterable[str]]

@@ -97,7 +97,8 @@ def domain_of_fields(fields: Any, where: str) -> Domain:
         affinity=None,
         judge=given.judge,
         colour=given.colour,
-        measured=False,
+        measures=(),
+        scores=lambda records, *_: ([None] * len(records), {}),
         masks=MaskSettings(
             tuple(given.masks.thresholds), given.masks.background, given.masks.label_crf, given.masks.threshold_crf
         ),

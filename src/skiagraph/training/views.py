@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -21,17 +21,8 @@ from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor, nn
 
-from skiagraph.data.chest.anatomy import regions_of_lungs
-from skiagraph.data.chest.measure import (
-    MEASURE_NAMES,
-    Cohorts,
-    cohort_name,
-    fit_cohorts,
-    measure,
-    standard_scores,
-)
 from skiagraph.data.datasets import Record
-from skiagraph.domains.domain import Domain
+from skiagraph.domains.domain import Cohorts, Domain, Scores
 from skiagraph.files import atomic_path
 from skiagraph.models.autoencoder import SmallAutoencoderKL
 from skiagraph.training.images import load_images, random_affine, to_model_range, warp
@@ -42,8 +33,6 @@ FULL, MOVED, CROP = 0, 1, 2
 
 REGION_SIDE = 64
 """Side of the region maps that fresh views are cut from."""
-
-Scores = Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -141,33 +130,6 @@ def shown_share(before: Tensor, after: Tensor, zoom: Tensor) -> Tensor:
     return (after * zoom[:, None] ** 2 / before.clamp_min(1) * known).clamp(0, 1)
 
 
-def score_images(
-    records: Sequence[Record], images: Tensor, lungs: Tensor, cohorts: Cohorts | None = None
-) -> tuple[list[dict[str, float] | None], Cohorts]:
-    """Standard scores of every radiograph and the normal cohorts they refer to.
-
-    Cohorts are fitted on the records labelled normal unless given. Scores are None where a lung was not found, and
-    everywhere where there is no cohort to compare with, as in a dataset of reports without labels.
-    """
-    raw = []
-    for image, found in zip(images, lungs, strict=True):
-        regions = regions_of_lungs(found.numpy())
-        raw.append(None if regions is None else measure(image[0].numpy().astype(np.float32) / 255, regions))
-    if cohorts is None:
-        normal = [
-            (cohort_name(r.is_child, r.view), m)
-            for r, m in zip(records, raw, strict=True)
-            if m and "normal" in r.labels
-        ]
-        cohorts = fit_cohorts(normal)
-    known = list(cohorts)
-    scores = [
-        None if m is None or not known else standard_scores(m, cohorts[cohort_name(r.is_child, r.view, known)])
-        for r, m in zip(records, raw, strict=True)
-    ]
-    return scores, cohorts
-
-
 def make_views(
     records: Sequence[Record],
     size: int,
@@ -192,15 +154,13 @@ def make_views(
     def compute() -> tuple[dict[str, Tensor], dict]:
         images = load_images(records, size, fit, 3 if domain.colour else 1)
         lungs = find(images)
-        scores, fitted = [None] * len(images), {}
-        if domain.measured:
-            scores, fitted = score_images(records, images, lungs, cohorts)
+        scores, fitted = domain.scores(records, images[:, 0].numpy(), lungs.numpy(), cohorts)
         kept = {"images": images, "regions": _small_regions(lungs, domain)}
         tensors = kept if fresh else _three_views(images, lungs, autoencoder, seed, domain)
         return tensors, {"scores": scores, "cohorts": fitted}
 
     with PartialState().main_process_first():
-        tensors, meta = _cached(cache, f"{identity} {fresh} {MEASURE_NAMES} images", compute)
+        tensors, meta = _cached(cache, f"{identity} {fresh} {domain.measures} images", compute)
     if fresh:
         return FreshViews(autoencoder=autoencoder, **tensors, **meta)
     return CachedViews(**tensors, **meta)
