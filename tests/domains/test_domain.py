@@ -18,8 +18,9 @@ from skiagraph.engine.pairs import PairsConfig, make_pairs
 from skiagraph.engine.retrieval import retrieve
 from skiagraph.engine.segment import SegmentConfig, segment
 from skiagraph.engine.train import train_recipe
-from skiagraph.errors import DataError, ReportError
+from skiagraph.errors import DataError, ModelError, ReportError
 from skiagraph.models.registry import load_component
+from skiagraph.pipelines.organs import THRESHOLDS, lung_finder
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 from skiagraph.progress import silent
 from skiagraph.training.recipe import load_recipe
@@ -118,6 +119,8 @@ def test_those_that_ship(tiny_model):
     colonoscopy = load_domain("colonoscopy")
     assert colonoscopy.colour
     assert colonoscopy.regions_of(torch.zeros(2, 2).numpy()) is None
+    with pytest.raises(ModelError, match="'colonoscopy' finds nothing by thresholds"):
+        lung_finder(THRESHOLDS, colonoscopy)
     with pytest.raises(DataError, match="no domain 'knee'; known: chest, colonoscopy"):
         load_domain("knee")
 

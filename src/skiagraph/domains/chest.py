@@ -8,13 +8,14 @@ from skiagraph.data.captions import Fact
 from skiagraph.data.chest import captions
 from skiagraph.data.chest.anatomy import REGIONS, WORDS, complete_regions, regions_of_lungs
 from skiagraph.data.chest.changes import density_changes, placed_as_named
+from skiagraph.data.chest.labels import LABELS, label_of
 from skiagraph.data.chest.measure import MEASURE_NAMES, scores_of
 from skiagraph.data.chest.reports import parse_report
 from skiagraph.data.chest.roi import roi_of_all
 from skiagraph.data.chest.targets import TARGETS, targets_of
 from skiagraph.data.chest.threshold_lungs import rough_labels
 from skiagraph.data.chest.wishes import read_wish
-from skiagraph.data.datasets import LABELS, Record
+from skiagraph.data.datasets import Record
 from skiagraph.domains.domain import Domain, Edits
 from skiagraph.masks.settings import RADIOGRAPHS
 
@@ -35,6 +36,7 @@ CHEST = Domain(
     name="chest",
     stored="chest",
     labels=LABELS,
+    label_of=label_of,
     regions=REGIONS,
     word_groups={
         "right lung": ["right lung"],

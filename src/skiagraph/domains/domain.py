@@ -66,6 +66,7 @@ class Domain:
     name: of the domain.
     stored: what a model's `model_index.json` says of it: its name or, of a domain from a file, the file's fields.
     labels: names of findings that a data set's `labels` may have.
+    label_of: which of these another data set's name of a finding means; None where none does.
     regions: names of regions that phrases may speak of, in the order of training's maps.
     word_groups: regions whose words are judged together in validation.
     classes: what `pairs` masks unless told otherwise.
@@ -97,6 +98,7 @@ class Domain:
     name: str
     stored: str | Mapping[str, Any]
     labels: tuple[str, ...]
+    label_of: Callable[[str], str | None]
     regions: tuple[str, ...]
     word_groups: Mapping[str, Sequence[str]]
     classes: tuple[str, ...]

@@ -88,6 +88,7 @@ def domain_of_fields(fields: Any, where: str) -> Domain:
         name=given.name,
         stored=dict(fields),
         labels=tuple(words),
+        label_of=lambda name: name if name in words else None,
         regions=regions,
         word_groups={region: [region] for region in regions},
         classes=regions,

@@ -6,7 +6,7 @@ Paper: arXiv 2507.15361, section 2.1. The mask of the object stays and what is p
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -102,7 +102,7 @@ def augment(
         ModelError: a model that does not load or cannot paint.
         SkiagraphError: `output` holds another run.
     """
-    records = masked_records(config.dataset)
+    records = masked_records(config.dataset, model_domain(model_folder(config.model)).labels)
     wanted = max(1, round(config.ratio * len(records)))
     stored = plain(config, "device") | {"sources": config_hash({"of": [r.key for r in records]})}
     stored["prompts"] = [list(prompt) for prompt in config.prompts]
@@ -120,14 +120,14 @@ def augment(
         return manifest
 
 
-def masked_records(dataset: str) -> list[Record]:
-    """Training records with a trusted mask, of a folder with `metadata.csv` or a known data set.
+def masked_records(dataset: str, labels: Collection[str] | None = None) -> list[Record]:
+    """Training records with a trusted mask and of some labels, of a folder with `metadata.csv` or a known data set.
 
     Raises:
         DataError: no such data set, or no such record in it.
     """
     folder = Path(dataset).expanduser()
-    found = read_folder(folder) if (folder / "metadata.csv").is_file() else load_records([dataset])
+    found = read_folder(folder, labels) if (folder / "metadata.csv").is_file() else load_records([dataset])
     records = [r for r in masked(found) if r.split == "train"]
     if not records:
         raise DataError(f"{dataset} has no training image with a mask; metadata.csv needs the columns split and mask")

@@ -186,7 +186,7 @@ class _Worker:
         own = read_region(config.roi, radiograph.pixels.shape, radiograph.uid) if config.roi else None
         side = self.pipeline.image_side
         small = square(radiograph.pixels, side, fit="pad")
-        regions = organ_regions(config.organs, small, radiograph)
+        regions = self.edits.regions(organ_regions(config.organs, small, radiograph))
         if own is None:
             roi = self.edits.place(wish.findings, regions, MARGIN)
         else:

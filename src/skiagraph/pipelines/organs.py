@@ -1,7 +1,7 @@
 """Where a radiograph's organs are: one interface for the shipped segmenter and other people's networks.
 
 A provider takes a float image (H, W) in [0, 1] and gives bool masks (H, W) by name, at least "right lung" and
-"left lung" (the patient's sides). The domain adds the zones, and an estimate of the heart where it has none.
+"left lung" (the patient's sides). A domain's edits complete them to all of its regions.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 from skiagraph.data.dicom import is_dicom
 from skiagraph.data.images import Radiograph, square, write_png
 from skiagraph.data.masks import LUNG_SIDES, Regions, components, one_piece, read_segments, read_sides
-from skiagraph.domains.domain import DEFAULT, Domain, load_domain
+from skiagraph.domains.domain import Domain
 from skiagraph.errors import DataError, MaskError, ModelError
 from skiagraph.models.latent_segmenter import LatentSegmenter
 from skiagraph.models.registry import load_component, shipped_models
@@ -117,7 +117,7 @@ PROVIDERS: dict[str, Provider] = {
 
 
 def organ_regions(organs: str, image: np.ndarray, radiograph: Radiograph) -> Regions:
-    """Organ regions on a radiograph's padded square.
+    """Masks of organs on a radiograph's padded square, at least both lungs' where they are read or found.
 
     Args:
         organs: a name of `PROVIDERS`, a segmenter's name or folder, or a file of the radiograph's size: a DICOM
@@ -132,14 +132,12 @@ def organ_regions(organs: str, image: np.ndarray, radiograph: Radiograph) -> Reg
         ModelError: a model that does not load, or that does not segment both lungs.
     """
     if organs in PROVIDERS:
-        found = PROVIDERS[organs](image)
-    elif Path(organs).is_file():
-        found = _from_file(Path(organs), radiograph, len(image))
-    elif organs in shipped_models() or Path(organs).is_dir():
-        found = _by_model(organs, image)
-    else:
-        raise DataError(f"no organs {organs!r}; known: {', '.join(PROVIDERS)}, a segmenter, or the path of a mask file")
-    return load_domain(DEFAULT).edits.regions(found)
+        return PROVIDERS[organs](image)
+    if Path(organs).is_file():
+        return _from_file(Path(organs), radiograph, len(image))
+    if organs in shipped_models() or Path(organs).is_dir():
+        return _by_model(organs, image)
+    raise DataError(f"no organs {organs!r}; known: {', '.join(PROVIDERS)}, a segmenter, or the path of a mask file")
 
 
 def _from_file(path: Path, radiograph: Radiograph, size: int) -> dict[str, np.ndarray]:

@@ -1,7 +1,7 @@
 """Full views and crops of training images with everything a caption needs: latents, scores and region maps.
 
 `FreshViews` moves and encodes images anew in every batch, for autoencoders whose encoder costs next to nothing.
-`CachedViews` are three views of each image, encoded once, for the others. Lungs and scores are found once for both.
+`CachedViews` are three views of each image, encoded once, for the others. Label maps and scores are found once.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def make_views(
 ) -> Views:
     """Fresh views where the autoencoder's encoder is linear, else cached ones; `find` is a `lung_finder`.
 
-    Images, lungs and scores, or latents, are kept in the file `cache`, made by the main process, on the autoencoder's
+    Images, regions and scores, or latents, are kept in the file `cache`, made by the main process, on the autoencoder's
     device, where it was not made for the same `identity`. All processes read the one file, page by page as they need
     it. Cached views are deterministic in `seed`.
     """
@@ -153,10 +153,10 @@ def make_views(
 
     def compute() -> tuple[dict[str, Tensor], dict]:
         images = load_images(records, size, fit, 3 if domain.colour else 1)
-        lungs = find(images)
-        scores, fitted = domain.scores(records, images[:, 0].numpy(), lungs.numpy(), cohorts)
-        kept = {"images": images, "regions": _small_regions(lungs, domain)}
-        tensors = kept if fresh else _three_views(images, lungs, autoencoder, seed, domain)
+        label_maps = find(images)
+        scores, fitted = domain.scores(records, images[:, 0].numpy(), label_maps.numpy(), cohorts)
+        kept = {"images": images, "regions": _small_regions(label_maps, domain)}
+        tensors = kept if fresh else _three_views(images, label_maps, autoencoder, seed, domain)
         return tensors, {"scores": scores, "cohorts": fitted}
 
     with PartialState().main_process_first():
@@ -184,12 +184,14 @@ def _cached(
 
 
 @torch.no_grad()
-def _three_views(images: Tensor, lungs: Tensor, autoencoder: nn.Module, seed: int, domain: Domain) -> dict[str, Tensor]:
+def _three_views(
+    images: Tensor, label_maps: Tensor, autoencoder: nn.Module, seed: int, domain: Domain
+) -> dict[str, Tensor]:
     generator = Generator().manual_seed(seed)
     found = []
     for kind in (FULL, MOVED, CROP):
         matrices, zoom = random_views(torch.full((len(images),), kind), generator)
-        found.append(_view(images, lungs, matrices, autoencoder, domain))
+        found.append(_view(images, label_maps, matrices, autoencoder, domain))
         if kind == FULL:
             before = found[FULL][2]
         found[-1] = (*found[-1][:2], shown_share(before, found[-1][2], zoom))
@@ -200,7 +202,7 @@ def _three_views(images: Tensor, lungs: Tensor, autoencoder: nn.Module, seed: in
 
 
 def _view(
-    images: Tensor, lungs: Tensor, matrices: Tensor, autoencoder: nn.Module, domain: Domain
+    images: Tensor, label_maps: Tensor, matrices: Tensor, autoencoder: nn.Module, domain: Domain
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Latent moments, small region maps and region areas in pixels of moved images."""
     moments, small, areas = [], [], []
@@ -209,7 +211,7 @@ def _view(
         part = slice(start, start + 32)
         moved = warp(to_model_range(images[part]), matrices[part])
         moments.append(_moments(autoencoder, moved.to(device)).half().cpu())
-        masks = torch.stack([_stack(row, images.shape[-1], domain) for row in lungs[part]])
+        masks = torch.stack([_stack(row, images.shape[-1], domain) for row in label_maps[part]])
         masks = warp(masks, matrices[part], mode="nearest", padding="zeros")
         areas.append(masks.sum(dim=(-1, -2)))
         small.append((F.adaptive_avg_pool2d(masks, moments[-1].shape[-1]) * 255).round().to(torch.uint8))
@@ -222,10 +224,10 @@ def _moments(autoencoder: nn.Module, images: Tensor) -> Tensor:
         return autoencoder.encode(images.expand(-1, autoencoder.config.in_channels, -1, -1)).latent_dist.parameters
 
 
-def _small_regions(lungs: Tensor, domain: Domain) -> Tensor:
-    maps = torch.zeros(len(lungs), len(domain.regions), REGION_SIDE, REGION_SIDE, dtype=torch.uint8)
-    for row, found in zip(maps, lungs, strict=True):
-        whole = _stack(found, lungs.shape[-1], domain)
+def _small_regions(label_maps: Tensor, domain: Domain) -> Tensor:
+    maps = torch.zeros(len(label_maps), len(domain.regions), REGION_SIDE, REGION_SIDE, dtype=torch.uint8)
+    for row, found in zip(maps, label_maps, strict=True):
+        whole = _stack(found, label_maps.shape[-1], domain)
         row.copy_((F.adaptive_avg_pool2d(whole, REGION_SIDE) * 255).round())
     return maps
 
