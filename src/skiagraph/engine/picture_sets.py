@@ -28,7 +28,7 @@ def read_set(text: str, domain: Domain) -> list[Record]:
     name, _, split = text.rpartition(":")
     name, split = (name, split) if name and split in SPLITS else (text, "")
     if name in READERS:
-        records = load_records([name], labels=domain.labels)
+        records = load_records([name])
     elif Path(name).is_dir():
         records = _records(Path(name), domain)
     else:

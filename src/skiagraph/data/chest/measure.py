@@ -80,21 +80,12 @@ def standard_scores(values: Measures, cohort: Mapping[str, tuple[float, float]])
 
 
 def scores_of(
-    records: Sequence[Record],
-    pictures: Sequence[np.ndarray],
-    found: Sequence[np.ndarray],
-    cohorts: Cohorts | None = None,
+    records: Sequence[Record], pictures: Sequence[np.ndarray], found: Sequence[np.ndarray], cohorts: Cohorts | None
 ) -> tuple[list[dict[str, float] | None], Cohorts]:
-    """Standard scores of every radiograph and the normal cohorts they refer to.
+    """Standard scores of radiographs, uint8 (H, W), with label maps of their lungs, and the cohorts they refer to.
 
-    Cohorts are fitted on the records labelled normal where none are given. Scores are None where a lung was not
-    found, and everywhere where there is no cohort to compare with, as in a dataset of reports without labels.
-
-    Args:
-        records: of the radiographs.
-        pictures: uint8 (H, W) each.
-        found: their lungs as label maps (H, W), 1 right, 2 left.
-        cohorts: to compare with, or None.
+    Cohorts are fitted on the records labelled normal where none are given. Scores are None where a lung was not found,
+    and everywhere where there is no cohort to compare with, as in a dataset of reports without labels.
     """
     regions = map(regions_of_lungs, found)
     raw = [r and measure(p.astype(np.float32) / 255, r) for p, r in zip(pictures, regions, strict=True)]
