@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from skiagraph.data.chest.anatomy import complete_regions
 from skiagraph.data.chest.captions import record_prompt
 from skiagraph.data.chest.roi import roi_of_all
+from skiagraph.data.chest.wishes import read_wish
 from skiagraph.data.datasets import Record, load_records
 from skiagraph.data.images import read_radiograph, square
-from skiagraph.data.wishes import read_wish
 from skiagraph.engine.edit import MARGIN
 from skiagraph.errors import DataError
 from skiagraph.pipelines.organs import organ_regions
@@ -86,7 +87,7 @@ def prepare(case: Case, side: int) -> Prepared | None:
     image = square(radiograph.pixels, side, fit="pad")
     wish = read_wish(case.to, case.source)
     try:
-        regions = organ_regions("shipped", image, radiograph)
+        regions = complete_regions(organ_regions("shipped", image, radiograph))
     except DataError:
         return None
     return Prepared(

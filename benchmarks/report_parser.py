@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 
 from skiagraph.data import reports
-from skiagraph.data.chest.reports import Report
 from skiagraph.data.datasets import data_root
+from skiagraph.data.reports import Report
 from skiagraph.evaluation import report_findings as rf
 from skiagraph.evaluation.result import MetricResult
 from skiagraph.files import write_json

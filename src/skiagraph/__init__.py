@@ -40,7 +40,7 @@ _PUBLIC = {
     "parse_report": "data.chest.reports:parse_report",
     "pull": "engine.archive:pull",
     "push": "engine.archive:push",
-    "retrieve": "data.retrieval:retrieve",
+    "retrieve": "engine.retrieval:retrieve",
     "segment": "engine.segment:segment",
     "study": "engine.study:study",
     "train": "engine.train:train_recipe",

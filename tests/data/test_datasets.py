@@ -5,7 +5,8 @@ from importlib.resources import files
 import pytest
 
 import phantoms
-from skiagraph.data.datasets import LABELS, READERS, data_root, load_records, patient_splits
+from skiagraph.data.chest.labels import LABELS
+from skiagraph.data.datasets import READERS, data_root, load_records, patient_splits
 from skiagraph.errors import DataError
 
 
@@ -53,7 +54,7 @@ def test_a_folder_of_ones_own(root):
 def test_faults_of_metadata_are_named(root, change, message):
     edit(root, change)
     with pytest.raises(DataError, match=message):
-        load_records(["phantoms"], root)
+        load_records(["phantoms"], root, labels=LABELS)
 
 
 def test_missing_folders_are_named(tmp_path, monkeypatch):

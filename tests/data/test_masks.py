@@ -3,7 +3,16 @@ import pytest
 from PIL import Image
 
 from dicom_files import segmentation
-from skiagraph.data.masks import LUNG_SIDES, read_mask, read_region, read_segments, write_mask
+from skiagraph.data.masks import (
+    LUNG_SIDES,
+    components,
+    one_piece,
+    read_mask,
+    read_region,
+    read_segments,
+    split_lungs,
+    write_mask,
+)
 from skiagraph.errors import DataError, MaskError
 
 
@@ -91,3 +100,53 @@ def test_labels_that_touch_stay_labels_at_any_size(tmp_path):
         found = read_mask(tmp_path / "m.png", size, fit="pad", classes=["right lung", "left lung"])
         assert set(np.unique(found)) <= {0, 1, 2}
         assert found.dtype == np.uint8
+
+
+@pytest.fixture
+def boxes():
+    """Two lungs as boxes, the right one on the left of the picture."""
+    right, left = np.zeros((2, 96, 96), bool)
+    right[20:70, 10:42], left[20:76, 54:86] = True, True
+    return right, left
+
+
+def test_split_gives_the_patients_right_lung_from_the_pictures_left(boxes):
+    right, left = boxes
+    found = split_lungs(right | left)
+    assert np.array_equal(found[0], right)
+    assert np.array_equal(found[1], left)
+
+
+def test_split_ignores_specks(boxes):
+    right, left = boxes
+    speckled = right | left
+    speckled[0, 0] = True
+    found = split_lungs(speckled)
+    assert np.array_equal(found[0] | found[1], right | left)
+
+
+def test_components_come_by_size(boxes):
+    right, left = boxes
+    speckled = right | left
+    speckled[0, 0] = True
+    found = list(components(speckled))
+    assert [c.sum() for c in found] == sorted([right.sum(), left.sum(), 1], reverse=True)
+    assert np.array_equal(np.any(found, axis=0), speckled)
+    assert list(components(np.zeros((8, 8), bool))) == []
+
+
+def test_one_component_is_refused(boxes):
+    right, _ = boxes
+    with pytest.raises(DataError, match="1 large component"):
+        split_lungs(right)
+
+
+def test_every_class_is_one_piece_without_holes():
+    labels = np.zeros((12, 12), np.uint8)
+    labels[1:6, 1:6], labels[3, 3], labels[9:11, 1:3] = 1, 0, 1
+    labels[1:4, 8:11], labels[8, 8] = 2, 2
+    whole = one_piece(labels)
+    assert (whole[1:6, 1:6] == 1).all()
+    assert (whole[1:4, 8:11] == 2).all()
+    assert (whole > 0).sum() == 25 + 9
+    assert not one_piece(np.zeros((4, 4), np.uint8)).any()

@@ -15,10 +15,12 @@ from skiagraph.domains.chest import CHEST
 from skiagraph.domains.domain import load_domain, model_domain
 from skiagraph.engine.generate import GenerateConfig, generate
 from skiagraph.engine.pairs import PairsConfig, make_pairs
+from skiagraph.engine.retrieval import retrieve
 from skiagraph.engine.segment import SegmentConfig, segment
 from skiagraph.engine.train import train_recipe
-from skiagraph.errors import DataError, ReportError
+from skiagraph.errors import DataError, ModelError, ReportError
 from skiagraph.models.registry import load_component
+from skiagraph.pipelines.organs import THRESHOLDS, lung_finder
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 from skiagraph.progress import silent
 from skiagraph.training.recipe import load_recipe
@@ -78,6 +80,8 @@ def test_an_invented_domain_from_words_to_pairs(shapes):
     assert {p.text for p in phrases} <= set(domain.language())
     assert domain.record_prompt(record) == "disc. ring"
     assert domain.target_values(record, False) == [1.0] * len(domain.targets)
+    bank = ["A bright ring. No disc.", "Round spot."]
+    assert retrieve(bank, 2, like=bank[1:], domain=str(shapes / "shapes.yaml")).reports == ("Round spot.",) * 2
     reader = train_recipe(_recipe(shapes, "read", "task: classifier\nchannels: [8, 8]"), shapes / "read", listen=silent)
     assert tuple(load_component(reader).config.labels) == domain.targets
     sizes = "channels: [4, 8, 8]\nclasses: [ring, disc]"
@@ -115,6 +119,8 @@ def test_those_that_ship(tiny_model):
     colonoscopy = load_domain("colonoscopy")
     assert colonoscopy.colour
     assert colonoscopy.regions_of(torch.zeros(2, 2).numpy()) is None
+    with pytest.raises(ModelError, match="'colonoscopy' finds nothing by thresholds"):
+        lung_finder(THRESHOLDS, colonoscopy)
     with pytest.raises(DataError, match="no domain 'knee'; known: chest, colonoscopy"):
         load_domain("knee")
 

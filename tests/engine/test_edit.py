@@ -129,6 +129,14 @@ def test_what_cannot_be_edited_is_named_and_nothing_is_written(picture, tiny_mod
     assert not out.exists()
 
 
+def test_a_model_of_other_pictures_is_refused(picture, tiny_model, tmp_path):
+    model = shutil.copytree(tiny_model, tmp_path / "m")
+    index = json.loads((model / "model_index.json").read_text())
+    (model / "model_index.json").write_text(json.dumps(index | {"domain": "colonoscopy"}))
+    with pytest.raises(ModelError, match="domain 'colonoscopy', of which edits know nothing"):
+        edit(config(picture, model), tmp_path / "o")
+
+
 def test_lateral_views_are_refused(picture, tiny_model, tmp_path, monkeypatch):
     whole = job.read_radiograph
     monkeypatch.setattr(job, "read_radiograph", lambda path: job.replace(whole(path), view="LATERAL"))

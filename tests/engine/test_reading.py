@@ -5,8 +5,10 @@ import pytest
 
 import skiagraph.engine.reading as reading
 from skiagraph.data.chest.anatomy import regions_of
+from skiagraph.data.chest.changes import density_changes, placed_as_named
 from skiagraph.data.chest.reports import parse_report
-from skiagraph.engine.reading import Reader, density_changes, placed_as_named
+from skiagraph.domains.chest import CHEST
+from skiagraph.engine.reading import Reader
 
 SIDE = 96
 
@@ -74,7 +76,7 @@ def reader(monkeypatch):
     monkeypatch.setattr(
         reading, "classify", lambda *_: (None, {name: np.array([0.2, value]) for name, value in says.items()})
     )
-    return Reader("a judge"), says
+    return Reader(CHEST), says
 
 
 def test_a_finding_has_come_when_the_classifier_and_its_place_say_so(thorax, reader):

@@ -12,9 +12,8 @@ import phantoms
 import skiagraph.engine.segment as job
 import tiny
 from dicom_files import write_dicom
-from skiagraph.data.chest.anatomy import components
 from skiagraph.data.images import square
-from skiagraph.data.masks import read_mask
+from skiagraph.data.masks import components, read_mask
 from skiagraph.engine.segment import SegmentConfig, segment
 from skiagraph.errors import ImageError, ModelError, SkiagraphError
 from skiagraph.models.registry import load_component

@@ -3,7 +3,8 @@ import csv
 import numpy as np
 import pytest
 
-from skiagraph.data.chest.reports import Report, parse_report
+from skiagraph.data.chest.reports import parse_report
+from skiagraph.data.reports import Report
 from skiagraph.errors import EvaluationError
 from skiagraph.evaluation import report_findings as rf
 

@@ -35,8 +35,8 @@ def run(
     from rich.console import Console
     from rich.table import Table
 
-    from skiagraph.data.retrieval import retrieve
     from skiagraph.data.tables import read_reports
+    from skiagraph.engine.retrieval import retrieve
     from skiagraph.errors import DataError
     from skiagraph.files import atomic_path
 

@@ -20,27 +20,6 @@ from skiagraph.data.tables import read_table
 from skiagraph.errors import DataError
 from skiagraph.files import atomic_path
 
-LABELS = (
-    "normal",
-    "pneumonia",
-    "infiltration",
-    "consolidation",
-    "effusion",
-    "atelectasis",
-    "edema",
-    "cardiomegaly",
-    "pneumothorax",
-    "nodule",
-    "mass",
-    "pleural_thickening",
-    "fibrosis",
-    "emphysema",
-    "hernia",
-    "covid19",
-    "tuberculosis",
-)
-"""Finding names every dataset is mapped to; `normal` stands for a stated absence of findings."""
-
 FOLDER_COLUMNS = ("file", "patient", "split", "report", "mask")
 """Of the data sets that this package writes."""
 
@@ -104,7 +83,7 @@ def load_records(
     root: str | Path | None = None,
     *,
     splits: Iterable[str] | None = None,
-    labels: Collection[str] = LABELS,
+    labels: Collection[str] | None = None,
 ) -> list[Record]:
     """Records of the named datasets, in a fixed order.
 
@@ -112,7 +91,7 @@ def load_records(
         names: keys of `READERS`.
         root: folder with one sub-folder per dataset; see `data_root`.
         splits: keep only these of "train", "val", "test"; all where None.
-        labels: names that a folder's own table may have.
+        labels: names that a folder's own table may have; any where None.
 
     Raises:
         DataError: unknown dataset, missing folder or index, or an image the index names but the folder lacks.
@@ -126,11 +105,11 @@ def load_records(
     return records
 
 
-def read_folder(folder: Path, known: Collection[str] = LABELS) -> list[Record]:
+def read_folder(folder: Path, known: Collection[str] | None = None) -> list[Record]:
     """Any other dataset: a folder with `metadata.csv`, one row per image.
 
-    Columns: `file` (relative to the folder), `patient` and `split` are required; `report`, `labels` (names of `known`
-    joined by "|"), `view`, `age` in years, `sex` ("male" or "female") and `mask` are read where present.
+    Columns: `file` (relative to the folder), `patient` and `split` are required; `report`, `labels` (joined by "|", of
+    `known` unless that is None), `view`, `age` in years, `sex` ("male" or "female") and `mask` are read where present.
 
     Raises:
         DataError: no such file or column, an unknown split or label, an age that is no number, a missing image, or a
@@ -169,13 +148,13 @@ def masked(records: Iterable[Record]) -> list[Record]:
     return [r for r in records if r.mask is not None and r.mask_trusted]
 
 
-def _row_record(folder: Path, row: dict[str, str], known: Collection[str]) -> Record:
+def _row_record(folder: Path, row: dict[str, str], known: Collection[str] | None) -> Record:
     labels = frozenset(filter(None, (row.get("labels") or "").split("|")))
-    if labels - set(known) or row["split"] not in ("train", "val", "test"):
-        raise DataError(
-            f"{folder}/metadata.csv, {row['file']}: split {row['split']!r} must be train, val or test, and labels of "
-            f"{', '.join(known)}; found {', '.join(sorted(labels)) or 'none'}"
-        )
+    where = f"{folder}/metadata.csv, {row['file']}"
+    if row["split"] not in ("train", "val", "test"):
+        raise DataError(f"{where}: split {row['split']!r} must be train, val or test")
+    if known is not None and labels - set(known):
+        raise DataError(f"{where}: labels must be of {', '.join(known)}; found {', '.join(sorted(labels))}")
     return Record(
         dataset=folder.name,
         path=_existing(folder / row["file"]),

@@ -1,8 +1,9 @@
-"""Masks: label maps, regions and the segments of DICOM SEG files read, label maps written."""
+"""Masks: label maps, regions and the segments of DICOM SEG files read, label maps written, components found."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,8 @@ import pydicom
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 from pydicom.errors import InvalidDicomError
+from scipy import ndimage
 
-from skiagraph.data.chest.anatomy import split_lungs
 from skiagraph.data.dicom import is_dicom, referenced_images
 from skiagraph.data.images import square
 from skiagraph.errors import DataError, MaskError
@@ -21,6 +22,9 @@ TINTS = np.array([[255, 80, 60], [70, 150, 255], [90, 220, 120]], np.float32)
 """RGB that classes are shown in, again from the first after the last."""
 
 LUNG_SIDES = ("right lung", "left lung")
+
+Regions = Mapping[str, np.ndarray]
+"""Masks bool (H, W) by name."""
 
 
 def read_mask(path: str | Path, size: int, *, fit: str, classes: Sequence[str]) -> np.ndarray:
@@ -143,6 +147,38 @@ def _united(segments: Mapping[str, np.ndarray]) -> np.ndarray:
 def _picture(path: str | Path) -> np.ndarray:
     with Image.open(path) as picture:
         return np.array(picture.convert("L")) > 0
+
+
+def split_lungs(mask: np.ndarray, *, minimum_share: float = 0.01) -> tuple[np.ndarray, np.ndarray]:
+    """Right and left lung of one lung mask, by its two largest connected components.
+
+    Args:
+        mask: bool (H, W), both lungs.
+        minimum_share: components under this share of the picture are not a lung.
+
+    Raises:
+        DataError: fewer than two components are large enough.
+    """
+    large = [c for c in itertools.islice(components(mask), 2) if c.mean() >= minimum_share]
+    if len(large) < 2:
+        raise DataError(f"lung mask has {len(large)} large component(s), two lungs are needed to tell right from left")
+    right, left = sorted(large, key=lambda c: ndimage.center_of_mass(c)[1])
+    return right, left
+
+
+def components(mask: np.ndarray) -> Iterator[np.ndarray]:
+    """Connected components of a mask, bool (H, W) each, the largest first."""
+    labels, count = ndimage.label(mask)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    yield from (labels == 1 + index for index in np.argsort(-sizes, kind="stable"))
+
+
+def one_piece(labels: np.ndarray) -> np.ndarray:
+    """A label map uint8 (H, W) in which every class is its largest connected component, without holes."""
+    whole = np.zeros_like(labels)
+    for label in np.unique(labels[labels > 0]):
+        whole[ndimage.binary_fill_holes(next(components(labels == label))) & (whole == 0)] = label
+    return whole
 
 
 def write_mask(

@@ -6,11 +6,17 @@ from collections.abc import Mapping
 
 from skiagraph.data.captions import Fact
 from skiagraph.data.chest import captions
-from skiagraph.data.chest.anatomy import REGIONS, regions_of_lungs
+from skiagraph.data.chest.anatomy import REGIONS, WORDS, complete_regions, regions_of_lungs
+from skiagraph.data.chest.changes import density_changes, placed_as_named
+from skiagraph.data.chest.labels import LABELS, label_of
+from skiagraph.data.chest.measure import MEASURE_NAMES, scores_of
 from skiagraph.data.chest.reports import parse_report
+from skiagraph.data.chest.roi import roi_of_all
 from skiagraph.data.chest.targets import TARGETS, targets_of
-from skiagraph.data.datasets import LABELS, Record
-from skiagraph.domains.domain import Domain
+from skiagraph.data.chest.threshold_lungs import rough_labels
+from skiagraph.data.chest.wishes import read_wish
+from skiagraph.data.datasets import Record
+from skiagraph.domains.domain import Domain, Edits
 from skiagraph.masks.settings import RADIOGRAPHS
 
 
@@ -30,6 +36,7 @@ CHEST = Domain(
     name="chest",
     stored="chest",
     labels=LABELS,
+    label_of=label_of,
     regions=REGIONS,
     word_groups={
         "right lung": ["right lung"],
@@ -49,7 +56,8 @@ CHEST = Domain(
     affinity="affinity-net",
     judge="cxr-classifier",
     colour=False,
-    measured=True,
+    measures=MEASURE_NAMES,
+    scores=scores_of,
     masks=RADIOGRAPHS,
     facts=_facts,
     in_crop=captions.facts_in_crop,
@@ -58,7 +66,18 @@ CHEST = Domain(
     record_prompt=captions.record_prompt,
     targets=TARGETS,
     target_values=targets_of,
+    parse=parse_report,
     prompt_of=_prompt_of,
     left_out=_left_out,
     regions_of=regions_of_lungs,
+    rough=rough_labels,
+    edits=Edits(
+        read_wish=read_wish,
+        words=WORDS,
+        regions=complete_regions,
+        place=roi_of_all,
+        still=("lungs", "heart"),
+        changes=density_changes,
+        placed=placed_as_named,
+    ),
 )

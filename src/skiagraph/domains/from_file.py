@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from skiagraph.data.captions import Fact, Phrase, caption_text
 from skiagraph.data.datasets import Record
+from skiagraph.data.reports import Finding, Report
 from skiagraph.domains.domain import Domain
 from skiagraph.errors import DataError, one_line
 from skiagraph.masks.settings import RADIOGRAPHS, CRFWidths, MaskSettings
@@ -87,6 +88,7 @@ def domain_of_fields(fields: Any, where: str) -> Domain:
         name=given.name,
         stored=dict(fields),
         labels=tuple(words),
+        label_of=lambda name: name if name in words else None,
         regions=regions,
         word_groups={region: [region] for region in regions},
         classes=regions,
@@ -96,7 +98,8 @@ def domain_of_fields(fields: Any, where: str) -> Domain:
         affinity=None,
         judge=given.judge,
         colour=given.colour,
-        measured=False,
+        measures=(),
+        scores=lambda records, *_: ([None] * len(records), {}),
         masks=MaskSettings(
             tuple(given.masks.thresholds), given.masks.background, given.masks.label_crf, given.masks.threshold_crf
         ),
@@ -107,9 +110,12 @@ def domain_of_fields(fields: Any, where: str) -> Domain:
         record_prompt=lambda record: caption_text([Phrase(words[label][0]) for label in sorted(record.labels)]),
         targets=tuple(words),
         target_values=partial(_target_values, tuple(words)),
+        parse=partial(_parse, words),
         prompt_of=partial(_prompt_of, words),
-        left_out=partial(_left_out, words),
+        left_out=lambda text: _parse(words, text).unrecognised,
         regions_of=partial(_regions_of, regions),
+        rough=None,
+        edits=None,
     )
 
 
@@ -130,10 +136,14 @@ def _in_crop(facts: Sequence[Fact], visible: Mapping[str, float]) -> list[Fact]:
     return [f for f in facts if f.region and visible.get(f.region, 0.0) > IN_VIEW]
 
 
-def _clauses(words: Words, text: str) -> list[tuple[str, list[str]]]:
-    """Clauses of a text and the labels each states; one that denies or names nothing known states none."""
+def _parse(words: Words, text: str) -> Report:
+    """Labels that each clause of a text states; one that denies or names nothing known is not recognised."""
     clauses = [clause.strip() for clause in re.split(r"[.;,\n]|\band\b", text) if clause.strip()]
-    return [(clause, _stated(words, clause.lower())) for clause in clauses]
+    stated = {clause: _stated(words, clause.lower()) for clause in clauses}
+    return Report(
+        findings=tuple(Finding(label, True, text=clause) for clause in clauses for label in stated[clause]),
+        unrecognised=tuple(clause for clause in clauses if not stated[clause]),
+    )
 
 
 def _stated(words: Words, clause: str) -> list[str]:
@@ -145,12 +155,7 @@ def _stated(words: Words, clause: str) -> list[str]:
 
 
 def _prompt_of(words: Words, text: str) -> str:
-    stated = dict.fromkeys(label for _, labels in _clauses(words, text) for label in labels)
-    return caption_text([Phrase(words[label][0]) for label in stated])
-
-
-def _left_out(words: Words, text: str) -> tuple[str, ...]:
-    return tuple(clause for clause, labels in _clauses(words, text) if not labels)
+    return caption_text([Phrase(words[label][0]) for label in _parse(words, text).present()])
 
 
 def _regions_of(regions: Sequence[str], found: np.ndarray) -> dict[str, np.ndarray] | None:

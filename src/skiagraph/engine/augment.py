@@ -6,7 +6,7 @@ Paper: arXiv 2507.15361, section 2.1. The mask of the object stays and what is p
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from skiagraph.data.chest.reports import parse_report
 from skiagraph.data.datasets import Record, load_records, masked, read_folder, write_folder
 from skiagraph.data.images import SYNTHETIC_TEXT, read_picture, square, write_png
 from skiagraph.data.tables import read_table
@@ -33,7 +32,7 @@ from skiagraph.errors import DataError, ModelError, SkiagraphError
 from skiagraph.files import atomic_path, weight_hashes
 from skiagraph.models.registry import DEFAULT_MODEL, load_component, model_folder
 from skiagraph.pipelines.inpaint import InpaintSettings, inpaint, load_painter
-from skiagraph.pipelines.organs import complete_regions, shipped_organs
+from skiagraph.pipelines.organs import shipped_organs
 from skiagraph.progress import Listener, progress
 
 TRIES = 3
@@ -103,7 +102,7 @@ def augment(
         ModelError: a model that does not load or cannot paint.
         SkiagraphError: `output` holds another run.
     """
-    records = masked_records(config.dataset)
+    records = masked_records(config.dataset, model_domain(model_folder(config.model)).labels)
     wanted = max(1, round(config.ratio * len(records)))
     stored = plain(config, "device") | {"sources": config_hash({"of": [r.key for r in records]})}
     stored["prompts"] = [list(prompt) for prompt in config.prompts]
@@ -121,14 +120,14 @@ def augment(
         return manifest
 
 
-def masked_records(dataset: str) -> list[Record]:
-    """Training records with a trusted mask, of a folder with `metadata.csv` or a known data set.
+def masked_records(dataset: str, labels: Collection[str] | None = None) -> list[Record]:
+    """Training records with a trusted mask and of some labels, of a folder with `metadata.csv` or a known data set.
 
     Raises:
         DataError: no such data set, or no such record in it.
     """
     folder = Path(dataset).expanduser()
-    found = read_folder(folder) if (folder / "metadata.csv").is_file() else load_records([dataset])
+    found = read_folder(folder, labels) if (folder / "metadata.csv").is_file() else load_records([dataset])
     records = [r for r in masked(found) if r.split == "train"]
     if not records:
         raise DataError(f"{dataset} has no training image with a mask; metadata.csv needs the columns split and mask")
@@ -198,9 +197,9 @@ class _Worker:
     def __init__(self, config: AugmentConfig, output: Path, records: Sequence[Record]) -> None:
         self.config, self.output = config, output
         self.painter = load_painter(config.model, dtype=getattr(torch, config.dtype), device=config.device)
-        domain = model_domain(model_folder(config.model))
-        self.gate = _gate(config, records, domain)
-        self.reader = Reader(domain.judge) if domain.measured and domain.judge else None
+        self.domain = model_domain(model_folder(config.model))
+        self.gate = _gate(config, records, self.domain)
+        self.reader = Reader(self.domain) if self.domain.edits and self.domain.judge else None
 
     def __call__(self, items: Sequence[_Item]) -> Iterator[Done]:
         for item in items:
@@ -232,10 +231,10 @@ class _Worker:
         """What of the prompt's findings a radiograph shows that it did not show before."""
         squares = [square(picture, READ_AT) for picture in (before, after)]
         try:
-            regions = complete_regions(shipped_organs(squares[0]))
+            regions = self.domain.edits.regions(shipped_organs(squares[0]))
         except DataError:
             regions = {}
-        come = [finding for finding in parse_report(prompt).findings if finding.present]
+        come = [finding for finding in self.domain.parse(prompt).findings if finding.present]
         return self.reader(*squares, come, [], regions)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -12,8 +12,6 @@ import numpy as np
 import torch
 from pydicom.uid import generate_uid
 
-from skiagraph.data.chest.anatomy import Regions
-from skiagraph.data.chest.roi import roi_of_all
 from skiagraph.data.dicom import is_dicom
 from skiagraph.data.dicom_image import write_derived_dicom
 from skiagraph.data.images import (
@@ -26,14 +24,15 @@ from skiagraph.data.images import (
     write_png,
 )
 from skiagraph.data.inputs import list_inputs
-from skiagraph.data.masks import read_region
+from skiagraph.data.masks import Regions, read_region
+from skiagraph.data.reports import Wish
 from skiagraph.data.tables import read_table
-from skiagraph.data.wishes import Wish, read_wish
 from skiagraph.devices import AUTO
+from skiagraph.domains.domain import Domain, model_domain
 from skiagraph.engine.contact_sheet import SHEET_NAME, write_contact_sheet
 from skiagraph.engine.executor import HERE, Executor
 from skiagraph.engine.job import Done, open_run, plain
-from skiagraph.engine.reading import Reader, density_changes
+from skiagraph.engine.reading import Reader
 from skiagraph.errors import DataError, ImageError, MaskError, ModelError, ReportError
 from skiagraph.files import sha256, weight_hashes
 from skiagraph.models.registry import DEFAULT_MODEL, model_folder, not_drawn
@@ -113,7 +112,7 @@ def edit(
         ModelError: a model or a provider of organs that is not there.
         SkiagraphError: `output` holds another run.
     """
-    cases = _cases(config, output)
+    cases = _cases(config, output, _domain(config).edits.read_wish)
     _check_drawn(cases.values(), config)
     single = not next(iter(cases.values())).folder
     with executor.start(partial(_Worker, config, output, strict=single), config.device) as work, open_run(
@@ -128,7 +127,15 @@ def edit(
         return run.finish(edits=rows, failed=failed)
 
 
-def _cases(config: EditConfig, output: Path) -> dict[str, _Case]:
+def _domain(config: EditConfig) -> Domain:
+    """The domain of the model's pictures, which edits know and a classifier reads."""
+    domain = model_domain(model_folder(config.model))
+    if not (domain.edits and domain.judge):
+        raise ModelError(f"{config.model} makes pictures of the domain {domain.name!r}, of which edits know nothing")
+    return domain
+
+
+def _cases(config: EditConfig, output: Path, read_wish: Callable[[str, str], Wish]) -> dict[str, _Case]:
     """What is to be edited, by name."""
     given = Path(config.image)
     if given.suffix.lower() == ".csv":
@@ -161,12 +168,7 @@ class _Worker:
     def __init__(self, config: EditConfig, output: Path, *, strict: bool) -> None:
         self.config, self.output, self.strict = config, output, strict
         self.pipeline = load_pipeline(config.model, dtype=getattr(torch, config.dtype), device=config.device)
-        domain = self.pipeline.domain
-        if not (domain.measured and domain.judge):
-            raise ModelError(
-                f"{config.model} makes pictures of the domain {domain.name!r}; edits know chest radiographs alone"
-            )
-        self.reader = Reader(domain.judge)
+        self.edits, self.reader = self.pipeline.domain.edits, Reader(self.pipeline.domain)
 
     def __call__(self, cases: Sequence[_Case]) -> Iterator[Done]:
         for case in cases:
@@ -184,8 +186,11 @@ class _Worker:
         own = read_region(config.roi, radiograph.pixels.shape, radiograph.uid) if config.roi else None
         side = self.pipeline.image_side
         small = square(radiograph.pixels, side, fit="pad")
-        regions = organ_regions(config.organs, small, radiograph)
-        roi = roi_of_all(wish.findings, regions, MARGIN) if own is None else square(own.astype(np.float32), side) >= 0.5
+        regions = self.edits.regions(organ_regions(config.organs, small, radiograph))
+        if own is None:
+            roi = self.edits.place(wish.findings, regions, MARGIN)
+        else:
+            roi = square(own.astype(np.float32), side) >= 0.5
         place = own if own is not None else unsquare(roi.astype(np.float32), radiograph.pixels.shape) >= 0.5
         frames = []
         for number in range(1, config.progression + 1):
@@ -196,7 +201,7 @@ class _Worker:
             frames.append(
                 _Frame(
                     with_change(radiograph.pixels, change, place, feather), settings.strength, made, read,
-                    density_changes(small, made.image, regions),
+                    self.edits.changes(small, made.image, regions),
                 )
             )  # fmt: skip
         rows, files = _write(self.output, case, radiograph, place, frames)
@@ -208,12 +213,12 @@ class _Worker:
         self, small: np.ndarray, wish: Wish, roi: np.ndarray, regions: Regions, settings: EditSettings
     ) -> tuple[Edit, list[dict[str, Any]]]:
         """The edit, of `best_of`, that moves the classifier most, and how it reads."""
-        tries = []
+        tries, still = [], np.logical_or.reduce([regions[name] for name in self.edits.still])
         for number in range(self.config.best_of):
             varied = replace(settings, start="noise") if number else settings
             made = edit_image(
                 self.pipeline, small, target=wish.target, source=wish.source, words=wish.words, roi=roi,
-                anatomy=regions["lungs"] | regions["heart"], settings=varied, seed=self.config.seed + number,
+                anatomy=still, settings=varied, seed=self.config.seed + number,
             )  # fmt: skip
             tries.append((made, self.reader(small, made.image, wish.come, wish.go, regions)))
         return max(tries, key=lambda one: sum(said.get("towards", 0.0) for said in one[1]))

@@ -12,12 +12,12 @@ import numpy as np
 
 from skiagraph.data.datasets import Record
 from skiagraph.data.edit_sets import read_edits
-from skiagraph.data.picture_sets import read_set, subgroups
 from skiagraph.domains.domain import DEFAULT, load_domain
 from skiagraph.engine.edit_measures import EditMeasures, edits, measured_edits
 from skiagraph.engine.evaluation_page import Section, write_page
 from skiagraph.engine.job import open_run, plain
 from skiagraph.engine.picture_features import Measures, PictureSet, measured, planted
+from skiagraph.engine.picture_sets import read_set, subgroups
 from skiagraph.errors import EvaluationError
 from skiagraph.evaluation import (
     CopyCheck,
@@ -59,7 +59,7 @@ SHOWN = 8
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """What is evaluated: folders as `skiagraph.data.picture_sets.read_set` reads them.
+    """What is evaluated: folders as `skiagraph.engine.picture_sets.read_set` reads them.
 
     `train` is what the generator was trained on, for the check for copies; `real` then is of other patients. `judge` is
     a classifier of findings by name or folder, `segmenter` a model that finds masks again, where both sets have them,
@@ -99,7 +99,7 @@ def evaluate(
     """
     if not (config.synthetic or config.edits):
         raise EvaluationError("nothing to evaluate; give synthetic pictures, edits, or both")
-    records = {name: read_set(folder) for name, folder in _folders(config)}
+    records = {name: read_set(folder, load_domain(DEFAULT)) for name, folder in _folders(config)}
     extractors = [load_extractor(name) for name in config.extractors]
     pairs = read_edits(config.edits) if config.edits else []
     with_masks = "synthetic" in records and all(any(r.mask for r in records[n]) for n in ("real", "synthetic"))

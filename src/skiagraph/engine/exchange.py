@@ -6,7 +6,7 @@ import json
 import os
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,13 +19,14 @@ from skiagraph.data.datasets import Record, load_records, read_folder, write_fol
 from skiagraph.data.dicom import is_dicom
 from skiagraph.data.inputs import SUFFIXES
 from skiagraph.data.layouts import NEED_MASKS, READERS, WRITERS
-from skiagraph.data.layouts.case import Case, Member, classes_of, copy_file, label_of, read_labels
+from skiagraph.data.layouts.case import Case, Member, classes_of, copy_file, read_labels
 from skiagraph.data.layouts.table import COLUMNS
 from skiagraph.data.layouts.table import read as read_csv
 from skiagraph.data.masks import write_mask
-from skiagraph.data.picture_sets import read_set
+from skiagraph.domains.domain import DEFAULT, load_domain
 from skiagraph.engine.card import write_card
 from skiagraph.engine.manifest import FILE_NAME, new_manifest, save_manifest
+from skiagraph.engine.picture_sets import read_set
 from skiagraph.errors import DataError
 from skiagraph.files import atomic_path
 from skiagraph.progress import Listener, progress
@@ -86,11 +87,12 @@ def import_set(
         _check_kind(case.image)
     cases = with_splits(cases, shares, seed, redraw=redraw)
     names = _names([case.image for case in cases], source)
+    label_of = load_domain(DEFAULT).label_of
     unmapped = Counter(finding for case in cases for finding in case.findings if label_of(finding) is None)
     with _new_folder(output, "import", overwrite) as folder, listen("importing", len(cases)) as update:
         rows = []
         for number, (name, case) in enumerate(zip(names, cases, strict=True), start=1):
-            rows.append(_taken_in(folder, name, case))
+            rows.append(_taken_in(folder, name, case, label_of))
             update(number)
         write_folder(folder, rows, COLUMNS)
         manifest = new_manifest(
@@ -207,7 +209,7 @@ def _names(files: Sequence[Path | Member], root: Path) -> list[str]:
     return names
 
 
-def _taken_in(folder: Path, name: str, case: Case) -> dict[str, Any]:
+def _taken_in(folder: Path, name: str, case: Case, label_of: Callable[[str], str | None]) -> dict[str, Any]:
     labels = {label for label in map(label_of, case.findings) if label}
     labels -= {"normal"} if len(labels) > 1 else set()
     case = replace(case, findings=tuple(sorted(labels)))
@@ -251,16 +253,16 @@ def _counts(cases: Sequence[Case]) -> dict[str, int]:
 
 def _cases(source: str) -> list[Case]:
     """Pictures of a data set, or of what a verb wrote, as cases; what has no split trains."""
-    folder = Path(source)
+    folder, domain = Path(source), load_domain(DEFAULT)
     manifest = _manifest(folder)
     if manifest.get("verb") == "segment":
         return _segmented(folder, manifest)
     if (folder / "metadata.csv").is_file():
         known = {row.image.name for row in read_csv(folder) if row.synthetic}
-        return [_case(record, record.path.name in known, manifest) for record in read_folder(folder)]
+        return [_case(record, record.path.name in known, manifest) for record in read_folder(folder, domain.labels)]
     if source in KNOWN:
         return [_case(record, False, {}) for record in load_records([source])]
-    return [replace(_case(record, False, manifest), split="train") for record in read_set(source)]
+    return [replace(_case(record, False, manifest), split="train") for record in read_set(source, domain)]
 
 
 def _case(record: Record, stated: bool, manifest: Mapping[str, Any]) -> Case:

@@ -1,4 +1,4 @@
-"""What a change of a radiograph shows: a classifier's word on each finding, and how much denser each place became."""
+"""What a change of a picture shows: a classifier's word on each finding, and whether its place changed."""
 
 from __future__ import annotations
 
@@ -7,26 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from skiagraph.data.chest.anatomy import SIDES, ZONES, Regions
-from skiagraph.data.chest.measure import measure
-from skiagraph.data.chest.reports import Finding
-from skiagraph.data.chest.roi import ORGANS, roi_of
-from skiagraph.errors import DataError
+from skiagraph.data.masks import Regions
+from skiagraph.data.reports import Finding
+from skiagraph.domains.domain import Domain
 from skiagraph.evaluation.features import classify
 from skiagraph.models.registry import load_component
 
 CLEAR = 0.1
 """Least change of a probability that counts."""
 
-DARKER = ("pneumothorax", "emphysema", "hyperinflation")
-"""Findings that make their place darker; others make it denser."""
-
 
 class Reader:
-    """Reads changes of chest radiographs with a classifier of findings, which never guides what it reads."""
+    """Reads changes with a domain's classifier of findings, which never guides what it reads."""
 
-    def __init__(self, judge: str) -> None:
-        self.classifier = load_component(judge)
+    def __init__(self, domain: Domain) -> None:
+        self.classifier, self.placed = load_component(domain.judge), domain.edits.placed
 
     def __call__(
         self, before: np.ndarray, after: np.ndarray, come: Sequence[Finding], go: Sequence[Finding], regions: Regions
@@ -43,7 +38,7 @@ class Reader:
         Returns:
             Rows of `finding`; `wanted`, whether it was to come; the classifier's probabilities `before` and `after` and
             how far they went `towards` what was wanted, where it knows the finding; `placed`, whether its place changed
-            as the finding would change it and more than the rest of the lungs, where its place is known; and `done`,
+            as the finding would change it and more than elsewhere, where its place is known; and `done`,
             whether all that could be read speaks for it, and something could.
         """
         scores = classify(self.classifier, np.stack([before, after]))[1]
@@ -56,36 +51,10 @@ class Reader:
         regions: Regions,
     ) -> dict[str, Any]:  # fmt: skip
         row = _judged(finding.name, comes, scores)
-        placed = placed_as_named(finding, comes, before, after, regions)
+        placed = self.placed(finding, comes, before, after, regions)
         if placed is None:
             return row
         return row | {"placed": placed, "done": placed and row.get("towards", CLEAR) >= CLEAR}
-
-
-def density_changes(before: np.ndarray, after: np.ndarray, regions: Regions) -> dict[str, float]:
-    """Mean change of every zone of the lungs and of the heart, in [-1, 1]; positive is denser."""
-    names = (*(f"{side} {zone} zone" for side in SIDES for zone in ZONES), "heart")
-    return {n: round(float((after - before)[regions[n]].mean()), 4) for n in names if n in regions and regions[n].any()}
-
-
-def placed_as_named(
-    finding: Finding, comes: bool, before: np.ndarray, after: np.ndarray, regions: Regions
-) -> bool | None:
-    """Whether a finding's place changed as it should, and more than the rest of the lungs; None where it is not known.
-
-    A heart is to become wider; other places denser, or darker for `DARKER`. What goes does the opposite.
-    """
-    sign = 1 if comes else -1
-    try:
-        place = roi_of(finding, regions)
-    except DataError:
-        return None
-    if finding.name in ORGANS:
-        widths = [measure(picture, regions)["heart width"] for picture in (before, after)]
-        return sign * (widths[1] - widths[0]) > 0
-    sign *= -1 if finding.name in DARKER else 1
-    moved, rest = sign * (after - before), regions["lungs"] & ~place
-    return bool(moved[place].mean() > max(0.0, moved[rest].mean() if rest.any() else 0.0))
 
 
 def _judged(name: str, comes: bool, scores: dict[str, np.ndarray]) -> dict[str, Any]:

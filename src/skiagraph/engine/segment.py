@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skiagraph.data.chest.anatomy import one_piece
 from skiagraph.data.dicom_seg import check_highdicom, write_dicom_seg
 from skiagraph.data.images import planes_of, read_image, read_planes, require_frontal, square, unsquare, write_png
 from skiagraph.data.inputs import Item, list_inputs
-from skiagraph.data.masks import LUNG_SIDES, read_mask, read_segments, write_mask
+from skiagraph.data.masks import LUNG_SIDES, one_piece, read_mask, read_segments, write_mask
 from skiagraph.devices import AUTO, usable_device
 from skiagraph.engine.contact_sheet import SHEET_LIMIT, SHEET_NAME, write_contact_sheet
 from skiagraph.engine.contact_sheet import SIDE as SHEET_SIDE

@@ -19,10 +19,10 @@ import torch
 
 from skiagraph.data.datasets import Record
 from skiagraph.data.images import read_picture
-from skiagraph.data.picture_sets import read_set
 from skiagraph.devices import AUTO
 from skiagraph.domains.domain import DEFAULT, load_domain
 from skiagraph.engine.job import Done, Outcome, Run, open_run, plain
+from skiagraph.engine.picture_sets import read_set
 from skiagraph.engine.study_answers import Arm, Judged, answers, write_study
 from skiagraph.engine.study_tasks import BATCH, TASKS, Cases, Pairs, StudyTask
 from skiagraph.errors import DataError
@@ -47,7 +47,7 @@ TIMED = 6
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """What is asked. `data` is a data set with masks or labels as `skiagraph.data.picture_sets.read_set` reads it.
+    """What is asked. `data` is a data set with masks or labels as `skiagraph.engine.picture_sets.read_set` reads it.
 
     `task` is "segment" or "classify"; `classes` are those of the masks, by default "lung", or findings, by default all.
     `synthetic` are data sets by name, such as `skiagraph pairs`, `augment` and `generate` write; without any, `make`
@@ -133,10 +133,10 @@ class Sets:
     """The study's cases, read once: real ones by split, other hospitals', synthetic ones."""
 
     def __init__(self, config: StudyConfig) -> None:
-        self.config = config
+        self.config, self.domain = config, load_domain(DEFAULT)
         if config.task not in TASKS:
             raise DataError(f"no task {config.task!r}; a study trains to {' or '.join(TASKS)}")
-        records = read_set(config.data)
+        records = read_set(config.data, self.domain)
         channels = 3 if read_picture(records[0].path).ndim == 3 else 1
         self.task: StudyTask = TASKS[config.task](config, channels)
         self.records = {
@@ -161,7 +161,7 @@ class Sets:
     @cached_property
     def held_out(self) -> dict[str, Cases]:
         """Validation and test cases, and other hospitals' by name."""
-        others = {name: self.task.usable(read_set(folder)) for name, folder in self.config.tests.items()}
+        others = {name: self.task.usable(read_set(folder, self.domain)) for name, folder in self.config.tests.items()}
         empty = [name for name, records in others.items() if not records]
         if empty:
             raise DataError(f"--test {empty[0]} has no case with {self.task.needs}")
@@ -183,12 +183,11 @@ class Sets:
         """Synthetic cases by name; made from the training patients' reports or labels where none are given."""
         given = dict(self.config.synthetic)
         if not given:
-            worded = load_domain(DEFAULT).record_prompt
-            prompts = tuple(r.report or worded(r) for r in _by_patient(self.records["train"]))
+            prompts = tuple(r.report or self.domain.record_prompt(r) for r in _by_patient(self.records["train"]))
             folder = output / MADE
             self.task.make(prompts, folder, listen)
             given = {MADE: str(folder)}
-        sets = {name: self.task.usable(read_set(folder)) for name, folder in given.items()}
+        sets = {name: self.task.usable(read_set(folder, self.domain)) for name, folder in given.items()}
         for name, records in sets.items():
             if not records:
                 raise DataError(f"--synthetic {name}: no case with {self.task.needs} in {given[name]}")

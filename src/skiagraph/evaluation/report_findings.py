@@ -18,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 
-from skiagraph.data.chest.reports import Report
+from skiagraph.data.reports import Report
 from skiagraph.errors import EvaluationError
 from skiagraph.evaluation.result import MetricResult, bootstrap
 

@@ -21,9 +21,6 @@ from skiagraph.pipelines.localise import localised
 from skiagraph.pipelines.paste import with_change
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 
-ANATOMY_WORDS = ("right", "left", "upper", "mid", "lower", "zone", "lung", "lungs", "heart")
-"""Words whose tokens Eq. 5 takes for anatomy."""
-
 
 @dataclass(frozen=True)
 class EditSettings:
@@ -156,8 +153,9 @@ def edit_image(
 
 
 def organ_tokens(pipeline: TextToImagePipeline, prompt: str) -> Tensor | None:
-    """1 at the tokens of a prompt that name anatomy (`ANATOMY_WORDS`), (1, tokens); None where none does."""
-    named = [w for w in ANATOMY_WORDS if w in prompt.lower().replace(".", " ").split()]
+    """1 at the tokens of a prompt that name anatomy, as the domain knows it, (1, tokens); None where none does."""
+    known = pipeline.domain.edits.words if pipeline.domain.edits else ()
+    named = [w for w in known if w in prompt.lower().replace(".", " ").split()]
     if not named:
         return None
     return _marked(word_spans(pipeline.tokenizer, [prompt], [named], pipeline.config.prompt_length))

@@ -1,7 +1,7 @@
 """Where a radiograph's organs are: one interface for the shipped segmenter and other people's networks.
 
 A provider takes a float image (H, W) in [0, 1] and gives bool masks (H, W) by name, at least "right lung" and
-"left lung" (the patient's sides). `complete_regions` adds the zones, and an estimate of the heart where it has none.
+"left lung" (the patient's sides). A domain's edits complete them to all of its regions.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor
 
-from skiagraph.data.chest.anatomy import Regions, components, one_piece, regions_of
-from skiagraph.data.chest.threshold_lungs import threshold_lungs
 from skiagraph.data.dicom import is_dicom
 from skiagraph.data.images import Radiograph, square, write_png
-from skiagraph.data.masks import LUNG_SIDES, read_segments, read_sides
+from skiagraph.data.masks import LUNG_SIDES, Regions, components, one_piece, read_segments, read_sides
+from skiagraph.domains.domain import Domain
 from skiagraph.errors import DataError, MaskError, ModelError
 from skiagraph.models.latent_segmenter import LatentSegmenter
 from skiagraph.models.registry import load_component, shipped_models
@@ -117,20 +116,8 @@ PROVIDERS: dict[str, Provider] = {
 """Providers by name."""
 
 
-def complete_regions(organs: Mapping[str, np.ndarray]) -> Regions:
-    """All regions of `skiagraph.data.chest.anatomy.REGIONS` from a provider's masks, whose own names stay.
-
-    Raises:
-        DataError: a lung is missing or empty.
-    """
-    missing = [n for n in ("right lung", "left lung") if n not in organs or not organs[n].any()]
-    if missing:
-        raise DataError(f"no mask of the {' and the '.join(missing)}; masks of both lungs are needed to find zones")
-    return {**regions_of(organs["right lung"], organs["left lung"]), **organs}
-
-
 def organ_regions(organs: str, image: np.ndarray, radiograph: Radiograph) -> Regions:
-    """Organ regions on a radiograph's padded square.
+    """Masks of organs on a radiograph's padded square, at least both lungs' where they are read or found.
 
     Args:
         organs: a name of `PROVIDERS`, a segmenter's name or folder, or a file of the radiograph's size: a DICOM
@@ -145,11 +132,11 @@ def organ_regions(organs: str, image: np.ndarray, radiograph: Radiograph) -> Reg
         ModelError: a model that does not load, or that does not segment both lungs.
     """
     if organs in PROVIDERS:
-        return complete_regions(PROVIDERS[organs](image))
+        return PROVIDERS[organs](image)
     if Path(organs).is_file():
-        return complete_regions(_from_file(Path(organs), radiograph, len(image)))
+        return _from_file(Path(organs), radiograph, len(image))
     if organs in shipped_models() or Path(organs).is_dir():
-        return complete_regions(_by_model(organs, image))
+        return _by_model(organs, image)
     raise DataError(f"no organs {organs!r}; known: {', '.join(PROVIDERS)}, a segmenter, or the path of a mask file")
 
 
@@ -209,21 +196,19 @@ def find_lungs(segmenter: Segmenter, images: Tensor) -> Tensor:
     return found
 
 
-def lung_finder(name: str | None, device: torch.device | None = None) -> Callable[[Tensor], Tensor]:
-    """What finds lungs as `find_lungs` does: a segmenter by name or folder, `THRESHOLDS`, or for None nothing."""
+def lung_finder(name: str | None, domain: Domain, device: torch.device | None = None) -> Callable[[Tensor], Tensor]:
+    """What finds lungs as `find_lungs` does: a segmenter by name or folder, `THRESHOLDS`, or for None nothing.
+
+    Raises:
+        ModelError: a model that does not load, or a domain that finds nothing by thresholds.
+    """
     if name is None:
         return lambda images: torch.zeros(images[:, 0].shape, dtype=torch.uint8)
-    if name == THRESHOLDS:
-        return _by_thresholds
-    return partial(find_lungs, load_component(name).to(device).eval())
-
-
-def _by_thresholds(images: Tensor) -> Tensor:
-    found = torch.zeros(images[:, 0].shape, dtype=torch.uint8)
-    for row, image in zip(found, images[:, 0].numpy(), strict=True):
-        for side, lung in enumerate(threshold_lungs(image / 255) or (), start=1):
-            row[torch.from_numpy(lung) & (row == 0)] = side
-    return found
+    if name != THRESHOLDS:
+        return partial(find_lungs, load_component(name).to(device).eval())
+    if domain.rough is None:
+        raise ModelError(f"the domain {domain.name!r} finds nothing by thresholds; name a segmenter")
+    return lambda images: torch.from_numpy(np.stack([domain.rough(image / 255) for image in images[:, 0].numpy()]))
 
 
 def _imported(module: str, package: str) -> Any:

@@ -1,14 +1,14 @@
 """Full views and crops of training images with everything a caption needs: latents, scores and region maps.
 
 `FreshViews` moves and encodes images anew in every batch, for autoencoders whose encoder costs next to nothing.
-`CachedViews` are three views of each image, encoded once, for the others. Lungs and scores are found once for both.
+`CachedViews` are three views of each image, encoded once, for the others. Label maps and scores are found once.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -21,17 +21,8 @@ from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor, nn
 
-from skiagraph.data.chest.anatomy import regions_of_lungs
-from skiagraph.data.chest.measure import (
-    MEASURE_NAMES,
-    Cohorts,
-    cohort_name,
-    fit_cohorts,
-    measure,
-    standard_scores,
-)
 from skiagraph.data.datasets import Record
-from skiagraph.domains.domain import Domain
+from skiagraph.domains.domain import Cohorts, Domain, Scores
 from skiagraph.files import atomic_path
 from skiagraph.models.autoencoder import SmallAutoencoderKL
 from skiagraph.training.images import load_images, random_affine, to_model_range, warp
@@ -42,8 +33,6 @@ FULL, MOVED, CROP = 0, 1, 2
 
 REGION_SIDE = 64
 """Side of the region maps that fresh views are cut from."""
-
-Scores = Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -141,33 +130,6 @@ def shown_share(before: Tensor, after: Tensor, zoom: Tensor) -> Tensor:
     return (after * zoom[:, None] ** 2 / before.clamp_min(1) * known).clamp(0, 1)
 
 
-def score_images(
-    records: Sequence[Record], images: Tensor, lungs: Tensor, cohorts: Cohorts | None = None
-) -> tuple[list[dict[str, float] | None], Cohorts]:
-    """Standard scores of every radiograph and the normal cohorts they refer to.
-
-    Cohorts are fitted on the records labelled normal unless given. Scores are None where a lung was not found, and
-    everywhere where there is no cohort to compare with, as in a dataset of reports without labels.
-    """
-    raw = []
-    for image, found in zip(images, lungs, strict=True):
-        regions = regions_of_lungs(found.numpy())
-        raw.append(None if regions is None else measure(image[0].numpy().astype(np.float32) / 255, regions))
-    if cohorts is None:
-        normal = [
-            (cohort_name(r.is_child, r.view), m)
-            for r, m in zip(records, raw, strict=True)
-            if m and "normal" in r.labels
-        ]
-        cohorts = fit_cohorts(normal)
-    known = list(cohorts)
-    scores = [
-        None if m is None or not known else standard_scores(m, cohorts[cohort_name(r.is_child, r.view, known)])
-        for r, m in zip(records, raw, strict=True)
-    ]
-    return scores, cohorts
-
-
 def make_views(
     records: Sequence[Record],
     size: int,
@@ -183,7 +145,7 @@ def make_views(
 ) -> Views:
     """Fresh views where the autoencoder's encoder is linear, else cached ones; `find` is a `lung_finder`.
 
-    Images, lungs and scores, or latents, are kept in the file `cache`, made by the main process, on the autoencoder's
+    Images, regions and scores, or latents, are kept in the file `cache`, made by the main process, on the autoencoder's
     device, where it was not made for the same `identity`. All processes read the one file, page by page as they need
     it. Cached views are deterministic in `seed`.
     """
@@ -191,16 +153,14 @@ def make_views(
 
     def compute() -> tuple[dict[str, Tensor], dict]:
         images = load_images(records, size, fit, 3 if domain.colour else 1)
-        lungs = find(images)
-        scores, fitted = [None] * len(images), {}
-        if domain.measured:
-            scores, fitted = score_images(records, images, lungs, cohorts)
-        kept = {"images": images, "regions": _small_regions(lungs, domain)}
-        tensors = kept if fresh else _three_views(images, lungs, autoencoder, seed, domain)
+        label_maps = find(images)
+        scores, fitted = domain.scores(records, images[:, 0].numpy(), label_maps.numpy(), cohorts)
+        kept = {"images": images, "regions": _small_regions(label_maps, domain)}
+        tensors = kept if fresh else _three_views(images, label_maps, autoencoder, seed, domain)
         return tensors, {"scores": scores, "cohorts": fitted}
 
     with PartialState().main_process_first():
-        tensors, meta = _cached(cache, f"{identity} {fresh} {MEASURE_NAMES} images", compute)
+        tensors, meta = _cached(cache, f"{identity} {fresh} {domain.measures} images", compute)
     if fresh:
         return FreshViews(autoencoder=autoencoder, **tensors, **meta)
     return CachedViews(**tensors, **meta)
@@ -224,12 +184,14 @@ def _cached(
 
 
 @torch.no_grad()
-def _three_views(images: Tensor, lungs: Tensor, autoencoder: nn.Module, seed: int, domain: Domain) -> dict[str, Tensor]:
+def _three_views(
+    images: Tensor, label_maps: Tensor, autoencoder: nn.Module, seed: int, domain: Domain
+) -> dict[str, Tensor]:
     generator = Generator().manual_seed(seed)
     found = []
     for kind in (FULL, MOVED, CROP):
         matrices, zoom = random_views(torch.full((len(images),), kind), generator)
-        found.append(_view(images, lungs, matrices, autoencoder, domain))
+        found.append(_view(images, label_maps, matrices, autoencoder, domain))
         if kind == FULL:
             before = found[FULL][2]
         found[-1] = (*found[-1][:2], shown_share(before, found[-1][2], zoom))
@@ -240,7 +202,7 @@ def _three_views(images: Tensor, lungs: Tensor, autoencoder: nn.Module, seed: in
 
 
 def _view(
-    images: Tensor, lungs: Tensor, matrices: Tensor, autoencoder: nn.Module, domain: Domain
+    images: Tensor, label_maps: Tensor, matrices: Tensor, autoencoder: nn.Module, domain: Domain
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Latent moments, small region maps and region areas in pixels of moved images."""
     moments, small, areas = [], [], []
@@ -249,7 +211,7 @@ def _view(
         part = slice(start, start + 32)
         moved = warp(to_model_range(images[part]), matrices[part])
         moments.append(_moments(autoencoder, moved.to(device)).half().cpu())
-        masks = torch.stack([_stack(row, images.shape[-1], domain) for row in lungs[part]])
+        masks = torch.stack([_stack(row, images.shape[-1], domain) for row in label_maps[part]])
         masks = warp(masks, matrices[part], mode="nearest", padding="zeros")
         areas.append(masks.sum(dim=(-1, -2)))
         small.append((F.adaptive_avg_pool2d(masks, moments[-1].shape[-1]) * 255).round().to(torch.uint8))
@@ -262,10 +224,10 @@ def _moments(autoencoder: nn.Module, images: Tensor) -> Tensor:
         return autoencoder.encode(images.expand(-1, autoencoder.config.in_channels, -1, -1)).latent_dist.parameters
 
 
-def _small_regions(lungs: Tensor, domain: Domain) -> Tensor:
-    maps = torch.zeros(len(lungs), len(domain.regions), REGION_SIDE, REGION_SIDE, dtype=torch.uint8)
-    for row, found in zip(maps, lungs, strict=True):
-        whole = _stack(found, lungs.shape[-1], domain)
+def _small_regions(label_maps: Tensor, domain: Domain) -> Tensor:
+    maps = torch.zeros(len(label_maps), len(domain.regions), REGION_SIDE, REGION_SIDE, dtype=torch.uint8)
+    for row, found in zip(maps, label_maps, strict=True):
+        whole = _stack(found, label_maps.shape[-1], domain)
         row.copy_((F.adaptive_avg_pool2d(whole, REGION_SIDE) * 255).round())
     return maps
 

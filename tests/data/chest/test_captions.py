@@ -19,9 +19,10 @@ from skiagraph.data.chest.captions import (
     word,
     words,
 )
+from skiagraph.data.chest.labels import LABELS
 from skiagraph.data.chest.measure import MEASURE_NAMES
 from skiagraph.data.chest.reports import parse_report
-from skiagraph.data.datasets import LABELS, Record
+from skiagraph.data.datasets import Record
 
 
 def record(*labels, **more):

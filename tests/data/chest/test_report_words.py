@@ -3,9 +3,9 @@ import re
 import pytest
 
 from skiagraph.data.chest import report_words
+from skiagraph.data.chest.labels import LABELS
 from skiagraph.data.chest.report_words import FINDINGS, LASTING, PROCEDURES, SIGNS
 from skiagraph.data.chest.reports import parse_report
-from skiagraph.data.datasets import LABELS
 
 EXAMPLES = {
     "effusion": "Blunting of the left costophrenic angle",

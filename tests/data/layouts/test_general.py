@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from skiagraph.data.chest.labels import label_of
 from skiagraph.data.layouts import READERS, coco, table, webdataset
-from skiagraph.data.layouts.case import classes_of, label_of, read_labels, sex_of, split_of, years
+from skiagraph.data.layouts.case import classes_of, read_labels, sex_of, split_of, years
 from skiagraph.errors import DataError
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from skiagraph.data.chest.labels import label_of
 from skiagraph.data.layouts import READERS
-from skiagraph.data.layouts.case import label_of
 from skiagraph.errors import DataError
 
 CHEXPERT = (

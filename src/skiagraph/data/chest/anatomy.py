@@ -6,11 +6,11 @@ Sides are the patient's: the right lung lies on the left of the picture. Masks a
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
-from scipy import ndimage
 
+from skiagraph.data.masks import LUNG_SIDES, Regions
 from skiagraph.errors import DataError
 
 SIDES = ("right", "left")
@@ -24,39 +24,8 @@ REGIONS = (
 )
 """Names of the regions `regions_of` gives; the heart is an estimate, never a segmentation."""
 
-Regions = Mapping[str, np.ndarray]
-
-
-def split_lungs(mask: np.ndarray, *, minimum_share: float = 0.01) -> tuple[np.ndarray, np.ndarray]:
-    """Right and left lung of one lung mask, by its two largest connected components.
-
-    Args:
-        mask: bool (H, W), both lungs.
-        minimum_share: components under this share of the picture are not a lung.
-
-    Raises:
-        DataError: fewer than two components are large enough.
-    """
-    large = [c for c in itertools.islice(components(mask), 2) if c.mean() >= minimum_share]
-    if len(large) < 2:
-        raise DataError(f"lung mask has {len(large)} large component(s), two lungs are needed to tell right from left")
-    right, left = sorted(large, key=lambda c: ndimage.center_of_mass(c)[1])
-    return right, left
-
-
-def components(mask: np.ndarray) -> Iterator[np.ndarray]:
-    """Connected components of a mask, bool (H, W) each, the largest first."""
-    labels, count = ndimage.label(mask)
-    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    yield from (labels == 1 + index for index in np.argsort(-sizes, kind="stable"))
-
-
-def one_piece(labels: np.ndarray) -> np.ndarray:
-    """A label map uint8 (H, W) in which every class is its largest connected component, without holes."""
-    whole = np.zeros_like(labels)
-    for label in np.unique(labels[labels > 0]):
-        whole[ndimage.binary_fill_holes(next(components(labels == label))) & (whole == 0)] = label
-    return whole
+WORDS = ("right", "left", "upper", "mid", "lower", "zone", "lung", "lungs", "heart")
+"""Words of prompts that name anatomy."""
 
 
 def regions_of(right: np.ndarray, left: np.ndarray) -> dict[str, np.ndarray]:
@@ -70,6 +39,18 @@ def regions_of(right: np.ndarray, left: np.ndarray) -> dict[str, np.ndarray]:
     for side, lung in zip(SIDES, (right, left), strict=True):
         regions |= {f"{side} {zone} zone": part for zone, part in zip(ZONES, _thirds(lung), strict=True)}
     return regions | {"lungs": right | left}
+
+
+def complete_regions(organs: Mapping[str, np.ndarray]) -> Regions:
+    """All `REGIONS` from masks of organs, whose own names stay.
+
+    Raises:
+        DataError: a lung is missing or empty.
+    """
+    missing = [n for n in LUNG_SIDES if n not in organs or not organs[n].any()]
+    if missing:
+        raise DataError(f"no mask of the {' and the '.join(missing)}; masks of both lungs are needed to find zones")
+    return {**regions_of(organs["right lung"], organs["left lung"]), **organs}
 
 
 def regions_of_lungs(found: np.ndarray) -> dict[str, np.ndarray] | None:

@@ -12,8 +12,8 @@ from itertools import product
 
 from skiagraph.data.captions import Fact, Phrase, caption_text
 from skiagraph.data.chest.anatomy import SIDES, ZONES
-from skiagraph.data.chest.reports import Finding, Report
 from skiagraph.data.datasets import Record
+from skiagraph.data.reports import Finding, Report
 
 OPAQUE, DENSE, CLEAR = 2.0, 3.5, 0.8
 """Standard scores of zone density: an opacity from the first, a dense one from the second, clear below the third."""

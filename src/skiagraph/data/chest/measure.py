@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from skiagraph.data.chest.anatomy import SIDES, ZONES, Regions
+from skiagraph.data.chest.anatomy import SIDES, ZONES, regions_of_lungs
+from skiagraph.data.datasets import Record
+from skiagraph.data.masks import Regions
 
 Measures = Mapping[str, float]
 Cohorts = Mapping[str, Mapping[str, tuple[float, float]]]
@@ -75,6 +77,27 @@ def fit_cohorts(measured: Iterable[tuple[str, Measures]]) -> dict[str, dict[str,
 def standard_scores(values: Measures, cohort: Mapping[str, tuple[float, float]]) -> dict[str, float]:
     """Measures in standard deviations from the cohort's mean."""
     return {name: (values[name] - cohort[name][0]) / cohort[name][1] for name in MEASURE_NAMES}
+
+
+def scores_of(
+    records: Sequence[Record], pictures: Sequence[np.ndarray], found: Sequence[np.ndarray], cohorts: Cohorts | None
+) -> tuple[list[dict[str, float] | None], Cohorts]:
+    """Standard scores of radiographs, uint8 (H, W), with label maps of their lungs, and the cohorts they refer to.
+
+    Cohorts are fitted on the records labelled normal where none are given. Scores are None where a lung was not found,
+    and everywhere where there is no cohort to compare with, as in a dataset of reports without labels.
+    """
+    regions = map(regions_of_lungs, found)
+    raw = [r and measure(p.astype(np.float32) / 255, r) for p, r in zip(pictures, regions, strict=True)]
+    if cohorts is None:
+        both = zip(records, raw, strict=True)
+        cohorts = fit_cohorts((cohort_name(r.is_child, r.view), m) for r, m in both if m and "normal" in r.labels)
+    known = list(cohorts)
+    scores = [
+        None if m is None or not known else standard_scores(m, cohorts[cohort_name(r.is_child, r.view, known)])
+        for r, m in zip(records, raw, strict=True)
+    ]
+    return scores, cohorts
 
 
 def cohort_name(is_child: bool | None, view: str | None, known: Sequence[str] | None = None) -> str:

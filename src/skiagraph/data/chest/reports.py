@@ -16,9 +16,10 @@ from dataclasses import dataclass, replace
 
 from skiagraph.data.chest import report_words as words
 from skiagraph.data.chest.report_words import FINDINGS
+from skiagraph.data.reports import Finding, Report
 from skiagraph.errors import ReportError
 
-__all__ = ["FINDINGS", "Finding", "Report", "parse_report"]
+__all__ = ["FINDINGS", "parse_report"]
 
 CHILD_BELOW = 15.0
 """Years of age."""
@@ -28,49 +29,6 @@ LONGEST = 600
 
 NEAR = 3
 """A prior or old thing is named within so many words."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One mention: `side` "left", "right", "bilateral" or None; `zones` of "upper", "mid", "lower"; `severity` "small",
-    "moderate", "large" or None; `text` is the clause it stands in. One of the past is `history`, and not present."""
-
-    name: str
-    present: bool
-    uncertain: bool = False
-    side: str | None = None
-    zones: tuple[str, ...] = ()
-    severity: str | None = None
-    text: str = ""
-    history: bool = False
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a report states. `view` "AP", "PA", "lateral" or None; `age` in years.
-
-    `normal`: it calls the chest normal, or it denies findings and all of it was understood; and it states nothing
-    abnormal, named or not. `unrecognised` holds the clauses in which nothing was understood, and `abnormal` those of
-    them that state something abnormal which `FINDINGS` has no name for.
-    """
-
-    findings: tuple[Finding, ...] = ()
-    view: str | None = None
-    age: float | None = None
-    age_group: str | None = None
-    sex: str | None = None
-    normal: bool = False
-    unrecognised: tuple[str, ...] = ()
-    abnormal: tuple[str, ...] = ()
-
-    def present(self) -> tuple[str, ...]:
-        """Names of findings stated as present, uncertain ones included, each once."""
-        return tuple(dict.fromkeys(f.name for f in self.findings if f.present))
-
-    def absent(self) -> tuple[str, ...]:
-        """Names of findings that are only denied; those of the past are not."""
-        denied = (f.name for f in self.findings if not f.present and not f.history)
-        return tuple(dict.fromkeys(name for name in denied if name not in self.present()))
 
 
 @dataclass(frozen=True)

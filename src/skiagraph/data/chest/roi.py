@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-from skiagraph.data.chest.anatomy import SIDES, Regions
-from skiagraph.data.chest.reports import Finding
+from skiagraph.data.chest.anatomy import SIDES
+from skiagraph.data.masks import Regions
+from skiagraph.data.reports import Finding
 from skiagraph.errors import DataError
 
 ORGANS = {"cardiomegaly": "heart"}

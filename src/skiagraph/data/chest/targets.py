@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from skiagraph.data.datasets import LABELS, Record
+from skiagraph.data.chest.labels import LABELS
+from skiagraph.data.datasets import Record
 
 ATTRIBUTES = ("abnormal", "child", "view AP", "male")
 TARGETS = (*(label for label in LABELS if label != "normal"), *ATTRIBUTES)

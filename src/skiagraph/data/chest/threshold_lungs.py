@@ -9,7 +9,7 @@ from PIL import Image
 from scipy import ndimage
 from scipy.spatial import ConvexHull
 
-from skiagraph.data.chest.anatomy import components
+from skiagraph.data.masks import components
 
 SIDE = 64
 """Side in pixels at which it looks."""
@@ -49,6 +49,14 @@ def threshold_lungs(image: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
             best[side] = (score, area)
     lungs = [_tidied(best[side][1], image.shape) for side in ("right", "left") if side in best]
     return tuple(lungs) if len(lungs) == 2 and all(lung.any() for lung in lungs) else None
+
+
+def rough_labels(image: np.ndarray) -> np.ndarray:
+    """What `threshold_lungs` finds as a label map uint8 (H, W): 1 right lung, 2 left, 0 elsewhere."""
+    labels = np.zeros(image.shape, np.uint8)
+    for side, lung in enumerate(threshold_lungs(image) or (), start=1):
+        labels[lung & (labels == 0)] = side
+    return labels
 
 
 def _dark_areas(image: np.ndarray) -> Iterator[np.ndarray]:

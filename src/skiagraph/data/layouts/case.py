@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from skiagraph.data.datasets import LABELS, OLDEST
+from skiagraph.data.datasets import OLDEST
 from skiagraph.data.images import read_picture, write_png
 from skiagraph.errors import DataError
 
@@ -27,23 +27,6 @@ SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "
 """Names that layouts give to splits, and ours."""
 
 SEXES = {"m": "male", "male": "male", "f": "female", "female": "female"}
-
-MEANINGS = {
-    "no finding": "normal",
-    "no findings": "normal",
-    "pleural effusion": "effusion",
-    "infiltrates": "infiltration",
-    "infiltrate": "infiltration",
-    "oedema": "edema",
-    "pulmonary edema": "edema",
-    "pulmonary mass": "mass",
-    "pulmonary fibrosis": "fibrosis",
-    "hiatal hernia": "hernia",
-    "covid 19": "covid19",
-    "covid": "covid19",
-    "tb": "tuberculosis",
-} | {name.replace("_", " "): name for name in LABELS}
-"""Names that layouts give to findings, in lower case and with spaces, and ours (`skiagraph.data.datasets.LABELS`)."""
 
 
 @dataclass(frozen=True)
@@ -141,11 +124,6 @@ def years(text: Any) -> float | None:
         return None
     value = float(found[1]) / {"m": 12, "w": 52, "d": 365}.get(found[2].lower(), 1)
     return round(value, 2) if value <= OLDEST else None
-
-
-def label_of(finding: str) -> str | None:
-    """Our label of a layout's finding; None where there is none."""
-    return MEANINGS.get(re.sub(r"[\s_-]+", " ", finding).strip().lower())
 
 
 def read_rows(path: Path, *columns: str, names: Sequence[str] = (), delimiter: str = ",") -> list[dict[str, str]]:

@@ -19,9 +19,8 @@ from skiagraph.attention.adapter import adapter_of
 from skiagraph.attention.grounding import grounding_loss, pointing_game, threshold_iou
 from skiagraph.attention.heatmaps import capture_words, unit_maximum
 from skiagraph.data.captions import Fact, Phrase, compose
-from skiagraph.data.chest.measure import Cohorts
 from skiagraph.data.datasets import Record
-from skiagraph.domains.domain import Domain, load_domain
+from skiagraph.domains.domain import Cohorts, Domain, load_domain
 from skiagraph.errors import RecipeError
 from skiagraph.files import weight_hashes
 from skiagraph.models.autoencoder import SmallAutoencoderKL
@@ -247,7 +246,7 @@ class TextToImageTask:
 
     def _views(self, cache: Path) -> tuple[Views, Views, Tensor]:
         data, recipe = self.recipe.data, self.recipe
-        find = lung_finder(self.segmenter, self.device)
+        find = lung_finder(self.segmenter, self.domain, self.device)
         train, val = (records_of(recipe, split) for split in ("train", "val"))
 
         def views(name: str, records: list[Record], seed: int, cohorts: Cohorts | None = None) -> Views:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from skiagraph.data.wishes import read_wish
+from skiagraph.data.chest.wishes import read_wish
 
 
 @pytest.mark.parametrize(

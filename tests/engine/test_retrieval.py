@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skiagraph.data.chest.reports import parse_report
-from skiagraph.data.retrieval import facts_of_report, retrieve
+from skiagraph.engine.retrieval import facts_of_report, retrieve
 from skiagraph.errors import ReportError
 
 BANK = [

@@ -2,37 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from skiagraph.data.chest.captions import finding_phrase, report_prompt
-from skiagraph.data.chest.reports import Finding, Report, parse_report
+from skiagraph.data.chest.reports import parse_report
+from skiagraph.data.reports import Report, Wish
 from skiagraph.errors import ReportError
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What an edit is to do, in the model's words.
-
-    target: prompt of the picture wanted.
-    source: prompt of the image as it is.
-    come: findings that come.
-    go: findings that go.
-    words: of the target, for what comes, or for health where everything goes. None where a finding goes and others
-        stay, for then no word of the target speaks of the change.
-    lateral: whether one of the reports speaks of a lateral view.
-    """
-
-    target: str
-    source: str
-    come: list[Finding]
-    go: list[Finding]
-    words: list[str]
-    lateral: bool = False
-
-    @property
-    def findings(self) -> list[Finding]:
-        """All whose places are edited: those that come, then those that go."""
-        return [*self.come, *self.go]
 
 
 def read_wish(to: str, source: str = "") -> Wish:

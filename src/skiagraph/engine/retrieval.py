@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skiagraph.data.chest.reports import Report, parse_report
+from skiagraph.data.reports import Report
+from skiagraph.domains.domain import DEFAULT, load_domain
 from skiagraph.errors import ReportError
 
 
@@ -31,7 +32,7 @@ class Retrieved:
 
 
 def facts_of_report(report: Report) -> frozenset[str]:
-    """What a report states: findings by name, with side and with zone; or a normal chest; view, age group and sex."""
+    """What a report states: findings by name, with side and with zone; or that all is normal; view, age, sex."""
     facts = {name for name in report.present()}
     for finding in report.findings:
         if finding.present and finding.side:
@@ -42,8 +43,9 @@ def facts_of_report(report: Report) -> frozenset[str]:
 
 
 def retrieve(
-    bank: Sequence[str], count: int, *, like: Sequence[str] | None = None, have: Sequence[str] = ()
-) -> Retrieved:
+    bank: Sequence[str], count: int, *, like: Sequence[str] | None = None, have: Sequence[str] = (),
+    domain: str = DEFAULT,
+) -> Retrieved:  # fmt: skip
     """Choose `count` reports of `bank`, repeatedly where there are fewer, so that all cases are like a target.
 
     Each choice is the report that takes the facts' shares among the cases so far, `have` included, nearest to the
@@ -54,13 +56,15 @@ def retrieve(
         count: how many to choose, at least 1.
         like: reports whose facts' shares are the target; the bank's own where None.
         have: reports of the real cases that the chosen ones are to complete.
+        domain: what the reports are of, as `load_domain` takes it.
 
     Raises:
         ReportError: an empty report, or none in which anything is understood, in the bank or in the target.
     """
     if count < 1:
         raise ReportError(f"{count} prompts asked for; at least one can be chosen")
-    stated = {report: facts_of_report(parse_report(report)) for report in {*bank, *(like or ()), *have}}
+    parse = load_domain(domain).parse
+    stated = {report: facts_of_report(parse(report)) for report in {*bank, *(like or ()), *have}}
     usable = [report for report in dict.fromkeys(bank) if stated[report]]
     aims = [stated[report] for report in (bank if like is None else like) if stated[report]]
     for name, found in (("bank", usable), ("target", aims)):

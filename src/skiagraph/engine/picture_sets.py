@@ -6,16 +6,17 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from skiagraph.data.chest.reports import Report, parse_report
-from skiagraph.data.datasets import LABELS, READERS, Record, load_records, read_folder
+from skiagraph.data.datasets import READERS, Record, load_records, read_folder
 from skiagraph.data.images import PICTURES, list_pictures
+from skiagraph.data.reports import Report
+from skiagraph.domains.domain import Domain
 from skiagraph.errors import DataError, ReportError
 
 SPLITS = ("train", "val", "test")
 
 
-def read_set(text: str) -> list[Record]:
-    """Records of a folder's pictures, with what is known of them.
+def read_set(text: str, domain: Domain) -> list[Record]:
+    """Records of a folder's pictures of a domain, with what is known of them.
 
     A folder with `metadata.csv`, or the name of a known one, is a data set, of which `FOLDER:test` takes one split. One
     that `skiagraph generate` wrote has its reports, whose findings are the labels; pictures of one report count as one
@@ -29,32 +30,32 @@ def read_set(text: str) -> list[Record]:
     if name in READERS:
         records = load_records([name])
     elif Path(name).is_dir():
-        records = _records(Path(name))
+        records = _records(Path(name), domain)
     else:
         raise DataError(f"no folder {text}; give a folder of pictures, or FOLDER:train, FOLDER:val or FOLDER:test")
     records = [r for r in records if not split or r.split == split]
     if not records:
         raise DataError(f"no pictures{f' of the split {split}' if split else ''} in {name}")
-    return [_with_report(record) for record in records]
+    return [_with_report(record, domain) for record in records]
 
 
-def labels_of(report: Report) -> frozenset[str]:
-    """Findings that a report states, of `LABELS`; "normal" where it calls the chest normal."""
-    present = frozenset(report.present()) & set(LABELS)
+def labels_of(report: Report, domain: Domain) -> frozenset[str]:
+    """Findings that a report states, of the domain's labels; "normal" where it says that all is."""
+    present = frozenset(report.present()) & set(domain.labels)
     return present or (frozenset({"normal"}) if report.normal else frozenset())
 
 
-def _with_report(record: Record) -> Record:
+def _with_report(record: Record, domain: Domain) -> Record:
     """The record with what its report says where nothing else does."""
     if not record.report:
         return record
     try:
-        said = parse_report(record.report)
+        said = domain.parse(record.report)
     except ReportError:
         return record
     view = said.view.upper() if said.view else None
     return replace(
-        record, labels=record.labels or labels_of(said), view=record.view or view, sex=record.sex or said.sex,
+        record, labels=record.labels or labels_of(said, domain), view=record.view or view, sex=record.sex or said.sex,
         age=record.age if record.age is not None else said.age,
     )  # fmt: skip
 
@@ -66,9 +67,9 @@ def subgroups(record: Record) -> set[str]:
     return {f"{name} {value}" for name, value in known.items() if value} | {f"finding {x}" for x in record.labels}
 
 
-def _records(folder: Path) -> list[Record]:
+def _records(folder: Path, domain: Domain) -> list[Record]:
     if (folder / "metadata.csv").is_file():
-        return read_folder(folder)
+        return read_folder(folder, domain.labels)
     if rows := _generated(folder):
         return rows
     pictures = list_pictures(folder).pictures
