@@ -12,7 +12,9 @@ from skiagraph.models.registry import DEFAULT_SEGMENTER
 
 
 def run(
-    output: Annotated[Path | None, typer.Option("-o", "--output", file_okay=False, help="Folder to write to.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", file_okay=False, help="Folder or URL to write to.")
+    ] = None,
     real: Annotated[
         str, typer.Option(help="Real pictures: a folder, or FOLDER:test of a data set with metadata.csv.")
     ] = "",

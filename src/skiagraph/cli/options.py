@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-Output = Annotated[Path, typer.Option("-o", "--output", file_okay=False, help="Folder to write to.")]
+Output = Annotated[
+    Path, typer.Option("-o", "--output", file_okay=False, help="Folder to write to, or a URL such as s3://bucket/run.")
+]
 Model = Annotated[str, typer.Option("--model", help="Name of a shipped model, a model folder, or a Hub id.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Remove what another run left in the output folder.")]
 Device = Annotated[

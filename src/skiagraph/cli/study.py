@@ -22,7 +22,9 @@ def run(
     data: Annotated[
         str, typer.Argument(help="Your cases: a folder with metadata.csv and masks or labels, or a known data set.")
     ],
-    output: Annotated[Path | None, typer.Option("-o", "--output", file_okay=False, help="Folder to write to.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", file_okay=False, help="Folder or URL to write to.")
+    ] = None,
     task: Annotated[
         Task, typer.Option(help="What is trained: segmenters of masks, or classifiers of findings.")
     ] = Task.segment,

@@ -6,12 +6,13 @@ import contextlib
 import errno
 import functools
 import inspect
+import io
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, get_type_hints
+from typing import Annotated, Any, NoReturn, TextIO, get_type_hints
 
 import typer
 
@@ -40,6 +41,8 @@ def verb(run: Callable[..., dict[str, Any]]) -> Callable[..., None]:
                     around.enter_context(_hushed())
                 if allow_download:
                     around.enter_context(downloads())
+                if options.get("output") is not None:
+                    options["output"] = around.enter_context(_place(options["output"]))
                 result = run(**options)
         except SkiagraphError as error:
             _end(str(error), 2)
@@ -112,6 +115,33 @@ def _with_signature(called: Callable[..., None], run: Callable[..., Any]) -> Cal
     called.__signature__ = inspect.Signature(parameters)
     called.__annotations__ = hints
     return called
+
+
+@contextlib.contextmanager
+def _place(output: Path) -> Iterator[Path]:
+    """The folder itself or, for a URL, one of this machine that is kept the same; what is said names the URL."""
+    from skiagraph.engine.mirror import mirrored, url_of
+
+    url = url_of(output)
+    if url is None:
+        yield output
+        return
+    with mirrored(url) as folder, contextlib.redirect_stdout(_Renamed(sys.stdout, str(folder), url)):
+        yield folder
+
+
+class _Renamed(io.TextIOBase):
+    """A stream in which one name takes the place of another."""
+
+    def __init__(self, stream: TextIO, old: str, new: str) -> None:
+        self.stream, self.old, self.new = stream, old, new
+
+    def write(self, text: str) -> int:
+        self.stream.write(text.replace(self.old, self.new))
+        return len(text)
+
+    def flush(self) -> None:
+        self.stream.flush()
 
 
 @contextlib.contextmanager
