@@ -5,14 +5,13 @@ import pytest
 import torch
 
 import tiny
+from skiagraph import plugins
 from skiagraph.errors import ModelError
-from skiagraph.models import registry
 from skiagraph.models.affinity_net import AffinityNet
 from skiagraph.models.registry import (
     CHECKSUMS,
     DEFAULT_MODEL,
     DEFAULT_SEGMENTER,
-    GROUP,
     check_weights,
     load_component,
     model_folder,
@@ -98,8 +97,8 @@ def test_networks_of_other_packages_load_by_their_class(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError, match="is a Elsewhere, which cannot be loaded"):
         load_component(tmp_path)
-    point = EntryPoint("Elsewhere", "skiagraph.models.affinity_net:AffinityNet", GROUP)
-    monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == GROUP else [])
+    point = EntryPoint("Elsewhere", "skiagraph.models.affinity_net:AffinityNet", "skiagraph.models")
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [point] if group == point.group else [])
     assert isinstance(load_component(tmp_path), AffinityNet)
 
 

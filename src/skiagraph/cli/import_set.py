@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,12 +19,18 @@ PUBLISHED = (
 )  # fmt: skip
 """Layouts that are read and not written."""
 
-Layout = StrEnum("Layout", {name.replace("-", "_"): name for name in (*Format, *PUBLISHED)})
-"""Layouts that are read."""
+LAYOUTS = (*(form.value for form in Format), *PUBLISHED)
+"""Layouts that are read; other packages may bring more."""
 
 
 def run(
-    layout: Annotated[Layout, typer.Argument(help="How the data set is laid out.")],
+    layout: Annotated[
+        str,
+        typer.Argument(
+            help=f"How the data set is laid out: {', '.join(LAYOUTS)}, or what another package brings.",
+            autocompletion=lambda: list(LAYOUTS),
+        ),
+    ],
     source: Annotated[Path, typer.Argument(help="Its folder, or its file where it is a table or COCO's JSON.")],
     output: Output,
     shares: Annotated[
@@ -53,7 +58,7 @@ def run(
     if any(not theirs for _, _, theirs in pairs):
         raise DataError("--column wants OURS=THEIRS, such as --column file=path")
     manifest = import_set(
-        layout.value, source, output, shares=parts, seed=seed, redraw=redraw,
+        layout, source, output, shares=parts, seed=seed, redraw=redraw,
         columns={ours: theirs for ours, _, theirs in pairs}, overwrite=overwrite,
     )  # fmt: skip
     counts, splits = manifest["counts"], manifest["splits"]

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,7 @@ from skiagraph.data.masks import Regions
 from skiagraph.data.reports import Finding, Report, Wish
 from skiagraph.errors import DataError
 from skiagraph.masks.settings import MaskSettings
-
-GROUP = "skiagraph.domains"
-"""Entry points of packages that bring a `Domain`."""
+from skiagraph.plugins import brought
 
 DEFAULT = "chest"
 """The domain of recipes and models that name none."""
@@ -157,7 +154,7 @@ def model_domain(folder: Path) -> Domain:
 def _named(name: str) -> Domain:
     if name in SHIPPED:
         return getattr(import_module(f"skiagraph.domains.{name}"), SHIPPED[name])
-    found = {point.name: point for point in entry_points(group=GROUP)}
+    found = brought("skiagraph.domains")
     if name not in found:
         known = ", ".join(sorted({*SHIPPED, *found}))
         raise DataError(f"no domain {name!r}; known: {known}, or the path of a file that ends in .yaml")

@@ -29,6 +29,7 @@ from skiagraph.engine.manifest import FILE_NAME, new_manifest, save_manifest
 from skiagraph.engine.picture_sets import read_set
 from skiagraph.errors import DataError
 from skiagraph.files import atomic_path
+from skiagraph.plugins import brought
 from skiagraph.progress import Listener, progress
 
 SHARES = (70, 10, 20)
@@ -55,7 +56,7 @@ def import_set(
     in doubt are counted and are not labels.
 
     Args:
-        layout: a key of `skiagraph.data.layouts.READERS`.
+        layout: a key of `skiagraph.data.layouts.READERS`, or another package's (`skiagraph.plugins`).
         source: folder or file of the data set.
         output: folder to write.
         shares: of patients that train, validate and test, in any unit.
@@ -72,11 +73,13 @@ def import_set(
         DataError: no such layout, a source that is not of it, no picture there, one of a kind that is not read, a
             patient in two splits, or an output that is not an earlier import.
     """
-    if layout not in READERS:
-        raise DataError(f"no layout {layout!r}; choose one of {', '.join(READERS)}")
+    others = brought("skiagraph.layouts")
+    if layout not in READERS and layout not in others:
+        raise DataError(f"no layout {layout!r}; choose one of {', '.join((*READERS, *others))}")
     if not source.exists():
         raise DataError(f"{source} does not exist; give the folder of the data set")
-    read = read_csv(source, columns) if layout == "csv" else READERS[layout](source)
+    reader = READERS.get(layout) or others[layout].load()
+    read = read_csv(source, columns) if layout == "csv" else reader(source)
     frontal = [case for case in read if case.view.upper() not in LATERAL]
     cases = [case for case in frontal if _there(case.image)]
     if not cases:

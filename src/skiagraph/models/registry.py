@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 from skiagraph.errors import ModelError, one_line
 from skiagraph.files import atomic_path, weight_hashes
 from skiagraph.models.hub import hub_folder, is_hub_id
+from skiagraph.plugins import brought
 
 if TYPE_CHECKING:
     import torch
@@ -35,9 +35,6 @@ COMPONENTS = {
     "UViT2DModel": "skiagraph",
 }
 """Classes of networks that load by name, and the packages they are imported from when one is wanted."""
-
-GROUP = "skiagraph.models"
-"""Entry points of packages that bring networks of their own, which load by the name of their class."""
 
 USES = {
     "TextToImagePipeline": ("generate", "pairs", "edit", "augment"),
@@ -184,7 +181,7 @@ def _network_class(folder: Path) -> type[ModelMixin]:
     kind = kind_of(folder)
     if kind in COMPONENTS:
         return getattr(import_module(COMPONENTS[kind]), kind)
-    others = {point.name: point for point in entry_points(group=GROUP)}
+    others = brought("skiagraph.models")
     return others[require_kind(folder, *COMPONENTS, *others, purpose="be loaded as one network")].load()
 
 

@@ -27,6 +27,7 @@ from skiagraph.models.latent_segmenter import LatentSegmenter
 from skiagraph.models.registry import load_component, shipped_models
 from skiagraph.models.segmenter import Segmenter
 from skiagraph.pipelines.mask_checks import scores_of_views
+from skiagraph.plugins import brought
 
 SEGMENTER = "lung-segmenter"
 
@@ -120,9 +121,9 @@ def organ_regions(organs: str, image: np.ndarray, radiograph: Radiograph) -> Reg
     """Masks of organs on a radiograph's padded square, at least both lungs' where they are read or found.
 
     Args:
-        organs: a name of `PROVIDERS`, a segmenter's name or folder, or a file of the radiograph's size: a DICOM
-            SEG with segments "right lung" and "left lung", or a picture of both lungs or with the values 1, right, and
-            2, left.
+        organs: a name of `PROVIDERS` or of another package's (`skiagraph.plugins`), a segmenter's name or folder, or a
+            file of the radiograph's size: a DICOM SEG with segments "right lung" and "left lung", or a picture of both
+            lungs or with the values 1, right, and 2, left.
         image: float (size, size) in [0, 1], the square.
         radiograph: what it was made from.
 
@@ -137,7 +138,11 @@ def organ_regions(organs: str, image: np.ndarray, radiograph: Radiograph) -> Reg
         return _from_file(Path(organs), radiograph, len(image))
     if organs in shipped_models() or Path(organs).is_dir():
         return _by_model(organs, image)
-    raise DataError(f"no organs {organs!r}; known: {', '.join(PROVIDERS)}, a segmenter, or the path of a mask file")
+    others = brought("skiagraph.organs")
+    if organs in others:
+        return others[organs].load()(image)
+    known = ", ".join((*PROVIDERS, *others))
+    raise DataError(f"no organs {organs!r}; known: {known}, a segmenter, or the path of a mask file")
 
 
 def _from_file(path: Path, radiograph: Radiograph, size: int) -> dict[str, np.ndarray]:
