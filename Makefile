@@ -18,7 +18,7 @@ test-all: $(VENV)/.installed
 
 test-integrations: $(VENV)-integrations/.installed
 	$(VENV)-integrations/bin/python -m pytest -m '' tests/integrations tests/models/test_biomedclip.py tests/models/test_hub.py \
-	  tests/pipelines/test_published.py tests/cli/test_published_verbs.py tests/engine/test_convert.py tests/training/test_fine_tune.py
+	  tests/pipelines/test_published_models.py tests/cli/test_published_verbs.py tests/engine/test_convert.py tests/training/test_fine_tune.py
 
 docs: $(VENV)/.installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict -d out/site
