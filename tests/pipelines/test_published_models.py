@@ -131,6 +131,9 @@ def test_half_precision_files_and_autoencoders_that_overflow_in_it(tmp_path):
     pipeline = load_pipeline(tmp_path / "model", dtype=torch.float16)
     assert pipeline.denoiser.dtype == torch.float16
     assert pipeline.vae.dtype == torch.float32
+    weights = tmp_path / "model/unet/diffusion_pytorch_model.fp16.safetensors"
+    weights.rename(weights.with_name("diffusion_pytorch_model.safetensors"))
+    assert load_pipeline(tmp_path / "model").denoiser.dtype == torch.float32, "one part in half precision alone"
     assert np.isfinite(pipeline(PROMPTS[:1], seeds=[0], num_inference_steps=1).images).all()
 
 

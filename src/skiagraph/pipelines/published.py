@@ -61,18 +61,8 @@ class StableDiffusionXL(TextToImagePipeline):
         zero_empty: bool = True, prompt_length: int = 77, prompt_style: str = "report", colour: bool = False,
         perceptual_vae: nn.Module | None = None, domain: str | Mapping[str, Any] = "chest",
     ) -> None:  # fmt: skip
-        super().__init__(
-            denoiser,
-            vae,
-            text_encoder,
-            tokenizer,
-            scheduler,
-            prompt_length,
-            prompt_style,
-            colour,
-            perceptual_vae,
-            domain,
-        )
+        parts = denoiser, vae, text_encoder, tokenizer, scheduler
+        super().__init__(*parts, prompt_length, prompt_style, colour, perceptual_vae, domain)
         self.register_modules(text_encoder_2=text_encoder_2, tokenizer_2=tokenizer_2)
         self.register_to_config(zero_empty=zero_empty)
 
@@ -151,7 +141,7 @@ def load_published(folder: Path, kind: str, dtype: torch.dtype) -> DiffusionPipe
         ModelError: it does not load.
     """
     unchecked = UNCHECKED if kind in ("StableDiffusionPipeline", "StableDiffusionInpaintPipeline") else {}
-    halves = any(folder.glob("*/*.fp16.safetensors")) and not any(folder.glob("*/diffusion_pytorch_model.safetensors"))
+    halves = any(not Path(str(file).replace(".fp16.", ".")).exists() for file in folder.glob("*/*.fp16.safetensors"))
     with loading(folder), quiet_loading():
         pipeline = getattr(diffusers, kind).from_pretrained(
             folder, torch_dtype=dtype, variant="fp16" if halves else None, local_files_only=True, use_safetensors=True,
