@@ -137,6 +137,19 @@ def test_two_machines_at_one_url_are_refused_and_a_dead_one_is_not_waited_for(ur
         pass
 
 
+def test_a_run_that_was_taken_over_sends_nothing_more(url):
+    files, root = fsspec.url_to_fs(url)
+
+    def lose(folder):
+        claim = json.loads(files.cat_file(f"{root}/{CLAIM}"))
+        files.pipe_file(f"{root}/{CLAIM}", json.dumps({**claim, "host": "elsewhere"}).encode())
+        count(folder, 2, [])
+
+    with pytest.raises(SkiagraphError, match="another machine has taken over"), mirrored(url) as folder:
+        lose(folder)
+    assert set(listing(url)) == {CLAIM}
+
+
 def test_finished_work_is_sent_while_the_run_goes_on_and_files_before_the_journal(url, monkeypatch):
     order = []
     monkeypatch.setattr(mirror, "LEAST_SECONDS", 0.05)
@@ -241,6 +254,7 @@ def test_verbs_write_to_an_s3_server(tmp_path, monkeypatch, capsys):
     assert skiagraph(monkeypatch, "segment", tmp_path / "a.png", "-o", "s3://bucket/masks") in (0, 1)
     assert "masks.csv" in listing("s3://bucket/masks")
     assert skiagraph(monkeypatch, *generate, "-n", 3, "-o", "s3://bucket/made") == 2, "another run"
+    assert "s3://bucket/made holds another run" in capsys.readouterr().err
     assert skiagraph(monkeypatch, *generate, "-o", "s3://no-such-bucket/made") == 2
     assert "no-such-bucket" in capsys.readouterr().err
     server.stop()

@@ -127,7 +127,10 @@ def _place(output: Path) -> Iterator[Path]:
         yield output
         return
     with mirrored(url) as folder, contextlib.redirect_stdout(_Renamed(sys.stdout, str(folder), url)):
-        yield folder
+        try:
+            yield folder
+        except SkiagraphError as error:
+            raise type(error)(str(error).replace(str(folder), url)) from error
 
 
 class _Renamed(io.TextIOBase):

@@ -114,7 +114,13 @@ class _Mirror:
                 self.files.rm_file(f"{self.root}/{CLAIM}")
 
     def send(self) -> None:
-        """Make the URL the same as the folder; the journal goes last, as it was before the files were looked at."""
+        """Make the URL the same as the folder; the journal goes last, as it was before the files were looked at.
+
+        Raises:
+            SkiagraphError: another machine has taken the run over, for this one was silent for too long.
+        """
+        if not self._own(json.loads(self.files.cat_file(f"{self.root}/{CLAIM}"))):
+            raise SkiagraphError(f"another machine has taken over {self.url}; nothing more is sent from here")
         path = self.folder / JOURNAL_NAME
         journal = path.read_bytes() if path.is_file() else None
         here = {name: self._state(name) for name in self._names()}
@@ -146,9 +152,11 @@ class _Mirror:
             finally:
                 pause = max(LEAST_SECONDS, 9 * (time.monotonic() - begun))
 
+    def _own(self, claim: dict[str, Any]) -> bool:
+        return (claim["host"], claim["folder"]) == (socket.gethostname(), str(self.folder))
+
     def _check_free(self, claim: dict[str, Any]) -> None:
-        own = (claim["host"], claim["folder"]) == (socket.gethostname(), str(self.folder))
-        if not own and time.time() - claim["seen"] < STALE_SECONDS:
+        if not self._own(claim) and time.time() - claim["seen"] < STALE_SECONDS:
             raise SkiagraphError(
                 f"{claim['host']} is writing to {self.url} now; wait for it, or {STALE_SECONDS:.0f} s if it was killed"
             )
