@@ -12,7 +12,7 @@ from skiagraph.errors import ImageError
 from skiagraph.evaluation.extractors import load_extractor
 from skiagraph.progress import silent
 
-SIDE, COUNT = 256, 12
+SIDE, COUNT = 256, 5
 
 
 class BrightBase:

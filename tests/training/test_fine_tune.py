@@ -49,7 +49,10 @@ def recipe_of(tmp_path, root, model, more="", steps=3):
     return load_recipe(path)
 
 
-@pytest.mark.parametrize(("kind", "cls"), [("sd", StableDiffusionPipeline), ("xl", StableDiffusionXLPipeline)])
+@pytest.mark.parametrize(
+    ("kind", "cls"),
+    [("sd", StableDiffusionPipeline), pytest.param("xl", StableDiffusionXLPipeline, marks=pytest.mark.slow)],
+)
 def test_a_lora_trains_little_and_diffusers_loads_it(kind, cls, tmp_path, root, published, no_network):
     base = published / kind
     recipe = recipe_of(tmp_path, root, base, "lora: {rank: 2}")
@@ -72,7 +75,7 @@ def test_a_lora_trains_little_and_diffusers_loads_it(kind, cls, tmp_path, root, 
     assert all("attn" in name for name in moved)
 
 
-@pytest.mark.parametrize("kind", ["sd", "xl"])
+@pytest.mark.parametrize("kind", ["sd", pytest.param("xl", marks=pytest.mark.slow)])
 def test_text_encoders_are_tuned_along(kind, tmp_path, root, published):
     """Their weights are the published ones and the file's B A, added by hand."""
     recipe = recipe_of(tmp_path, root, published / kind, "lora: {rank: 2}\ntrain_text: true")
@@ -90,6 +93,7 @@ def test_text_encoders_are_tuned_along(kind, tmp_path, root, published):
             torch.testing.assert_close(after, before + added, atol=2e-3, rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_all_weights_train_and_a_run_goes_on_exactly(tmp_path, root, published):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
@@ -110,6 +114,7 @@ def test_all_weights_train_and_a_run_goes_on_exactly(tmp_path, root, published):
     assert not (whole / "lora").exists()
 
 
+@pytest.mark.slow
 def test_the_loss_falls_on_one_batch(tmp_path, root, published):
     task = make_task(recipe_of(tmp_path, root, published / "sd", "lora: null"), tmp_path / "run")
     optimizer = torch.optim.Adam(task.model.parameters(), lr=1e-2)
