@@ -8,9 +8,9 @@ from PIL import Image
 import phantoms
 from skiagraph.data.datasets import load_records
 from skiagraph.engine.train import data_hashes, train_recipe
-from skiagraph.errors import SkiagraphError
+from skiagraph.errors import ModelError, SkiagraphError
 from skiagraph.progress import silent
-from skiagraph.training.recipe import DataConfig, OptimConfig, SegmenterRecipe
+from skiagraph.training.recipe import DataConfig, OptimConfig, SegmenterRecipe, load_recipe
 
 
 @pytest.fixture
@@ -55,3 +55,15 @@ def test_more_steps_go_on_and_another_recipe_is_refused_unless_it_may_overwrite(
     train_recipe(other, out, overwrite=True, listen=silent)
     assert json.loads((out / "manifest.json").read_text())["config"]["seed"] == 5
     assert json.loads((out / "checkpoint/state.json").read_text())["recipe"]["seed"] == 5
+
+
+def test_a_model_that_is_not_here_is_named_before_anything_is_written(tmp_path, no_network, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    phantoms.dataset(tmp_path)
+    for changes in (("model=lab/none",), ("model=runs/gone/model",)):
+        recipe = load_recipe(
+            "recipes/fine-tune-24gb.yaml", [*changes, "data.datasets=[phantoms]", f"data.root={tmp_path}"]
+        )
+        with pytest.raises(ModelError, match=changes[0].removeprefix("model=")):
+            train_recipe(recipe, tmp_path / "o", listen=silent)
+        assert not (tmp_path / "o").exists()

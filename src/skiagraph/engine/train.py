@@ -79,7 +79,11 @@ def data_hashes(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
 
 
 def _models(config: dict[str, Any]) -> Iterator[str]:
-    """Models that a recipe names and that can be found here; words such as "thresholds" are none."""
+    """Models that a recipe names by a shipped name, folder or Hub id; words such as "thresholds" are none.
+
+    Raises:
+        ModelError: a folder or Hub id that is not here.
+    """
     for name, value in config.items():
         if isinstance(value, dict):
             yield from _models(value)
@@ -87,5 +91,8 @@ def _models(config: dict[str, Any]) -> Iterator[str]:
             try:
                 model_folder(value)
             except ModelError:
+                # Text encoders ("path") have layouts of their own, and are checked where they are loaded.
+                if name != "path" and "/" in value and not Path(value).is_dir():
+                    raise
                 continue
             yield value
