@@ -79,7 +79,10 @@ def test_kept_pairs_are_a_data_set_and_dropped_ones_say_why(whole):
         assert len(list(csv.DictReader(stream))) == len(kept)
 
 
-@pytest.mark.parametrize("stage", ["sample_with_maps", "confident_labels", "refine"])
+@pytest.mark.parametrize(
+    "stage",
+    ["sample_with_maps", *(pytest.param(later, marks=pytest.mark.slow) for later in ("confident_labels", "refine"))],
+)
 def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(whole, tiny_model, tmp_path, monkeypatch, stage):
     monkeypatch.setattr(job, "sample_with_maps", drawn)
     original, calls = getattr(job, stage), []

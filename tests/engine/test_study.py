@@ -97,6 +97,7 @@ def test_a_study_that_was_cut_off_trains_the_rest_and_says_the_same(whole, given
     assert manifest["answers"] == whole[1]["answers"]
 
 
+@pytest.mark.slow
 def test_more_seeds_go_on_from_fewer(whole, given, tmp_path, monkeypatch):
     shutil.copytree(whole[0], tmp_path / "o")
     again, fit = [], job._cell

@@ -139,6 +139,7 @@ def test_with_the_autoencoder_of_diffusers(root, tmp_path):
     assert model.config.prediction_type == "epsilon"
 
 
+@pytest.mark.slow
 def test_the_published_recipe_at_a_tiny_size(tmp_path):
     """SDSeg's recipe on drawn polyps, all of it but the sizes: it validates, learns and can be loaded."""
     tiny.colour_autoencoder().save_pretrained(tmp_path / "vae")
