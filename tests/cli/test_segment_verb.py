@@ -60,7 +60,8 @@ def test_kill_9_loses_and_repeats_nothing(monkeypatch, tmp_path, pictures):
     process.wait()
     done = [json.loads(line) for line in journal.read_bytes().split(b"\n")[:-1]]
     assert 5 <= len(done) < 400
-    stamps = {row["mask"]: (tmp_path / "o" / row["mask"]).stat().st_mtime_ns for row in done}
+    files = [file for row in done for file in row["files"]]
+    stamps = {file: (tmp_path / "o" / file).stat().st_mtime_ns for file in files}
     assert skiagraph(monkeypatch, *command) == 0
     rows = json.loads((tmp_path / "o/manifest.json").read_text())["images"]
     assert len({row["source"] for row in rows}) == len(rows) == 400
