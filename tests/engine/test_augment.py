@@ -66,7 +66,7 @@ def test_images_and_masks_stay_together_as_a_data_set(whole, given):
     for row, record in zip(rows, records, strict=True):
         source = real[row["source"]]
         assert (source.split, record.split) == ("train", "train")
-        assert record.patient == source.patient
+        assert (record.patient, record.source) == (source.patient, source.key)
         assert row["prompt"] in {p.prompt for p in PROMPTS}
         assert (record.report or "") == row["report"]
         assert row["report"] == (row["prompt"] if all(read["done"] for read in row["read"]) else "")

@@ -12,8 +12,9 @@ from PIL import Image
 
 import phantoms
 import skiagraph.engine.study as job
-from skiagraph.engine import study_tasks
-from skiagraph.engine.study import Arm, Sets, StudyConfig, arms, made_weight, plan, study
+from skiagraph.data.datasets import read_folder
+from skiagraph.engine import study_making, study_tasks
+from skiagraph.engine.study import Arm, Sets, StudyConfig, arms, plan, study, synthetic_weight
 from skiagraph.errors import DataError
 from skiagraph.progress import silent
 
@@ -68,7 +69,7 @@ def test_every_arm_is_trained_and_every_mix_answered_for(whole, given):
     output, manifest = whole
     assert manifest == json.loads((output / "manifest.json").read_text())
     listed = [arm.name for arm in arms(given, given.synthetic)]
-    assert list(manifest["seconds"]) == listed
+    assert list(manifest["cost"]) == listed
     assert len(list((output / "scores").iterdir())) == len(listed) == 11
     assert len(manifest["answers"]) == 2 * (2 * 3 + 1)
     assert {a["tested_on"] for a in manifest["answers"]} == {"test", "elsewhere"}
@@ -128,18 +129,52 @@ def test_a_plan_trains_nothing(given, tmp_path, monkeypatch):
 
 
 def test_a_batch_has_the_share_that_was_asked_for():
-    weight = made_weight(0.25, 4.0)["made"]
+    weight = synthetic_weight(0.25, 4.0)["synthetic"]
     assert 4 * weight / (1 + 4 * weight) == pytest.approx(0.25)
-    assert not made_weight(0.0, 4.0)
+    assert not synthetic_weight(0.0, 4.0)
 
 
 def test_patients_come_once_before_any_comes_twice(given):
     sets = Sets(given)
-    assert len(sets.train[0]) == 6
+    assert len(sets.train.records) == 6
     assert np.array_equal(sets.drawn(4)[0][:2].numpy(), sets.drawn(2)[0].numpy())
     held = {name: set(cases.patients) for name, cases in sets.held_out.items()}
     train = {record.patient for record in sets.records["train"]}
     assert not train & (held["validation"] | held["test"])
+
+
+def test_a_case_made_from_a_real_one_trains_only_beside_it(data, given, tmp_path):
+    """Of six copies, one of each training case, an arm takes those of its own cases."""
+    folder = tmp_path / "copies"
+    shutil.copytree(data / "mine", folder)
+    sources = {r.path.name: r.key for r in read_folder(data / "mine")}
+    with open(folder / "metadata.csv", encoding="utf-8") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["split"] == "train"]
+    with open(folder / "metadata.csv", "w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, [*rows[0], "source"])
+        writer.writeheader()
+        writer.writerows(row | {"source": sources[row["file"].split("/")[-1]]} for row in rows)
+    config = replace(given, synthetic={"copies": str(folder), "good": given.synthetic["good"]}, shares=(0.5,))
+    found = study(config, tmp_path / "o", listen=silent)["cost"]
+    counted = {arm: numbers["synthetic"] for arm, numbers in found.items() if numbers["synthetic"]}
+    assert counted == {
+        "real 2 + copies, 0.5 of a batch": 2, "real 2 + good, 0.5 of a batch": 8,
+        "real 4 + copies, 0.5 of a batch": 4, "real 4 + good, 0.5 of a batch": 8, "copies alone": 4, "good alone": 8,
+    }  # fmt: skip
+    sets = Sets(config)
+    made = sets.synthetic(tmp_path, silent)["copies"]
+    assert torch.equal(sets.beside(made, 4, "copies")[0].sort(dim=0).values, sets.drawn(4)[0].sort(dim=0).values)
+
+
+def test_a_set_of_others_cases_is_refused(data, given, tmp_path):
+    folder = tmp_path / "painted"
+    shutil.copytree(data / "good", folder)
+    last = Sets(given).train.records[-1].key
+    table = (folder / "metadata.csv").read_text().splitlines()
+    (folder / "metadata.csv").write_text("\n".join([table[0] + ",source", *(f"{row},{last}" for row in table[1:])]))
+    config = replace(given, synthetic={"painted": str(folder)})
+    with pytest.raises(DataError, match="all cases of painted were made from real cases that are not among the"):
+        study(config, tmp_path / "o", listen=silent)
 
 
 def test_what_a_study_cannot_do_is_said_before_it_begins(data, given, tmp_path):
@@ -151,6 +186,8 @@ def test_what_a_study_cannot_do_is_said_before_it_begins(data, given, tmp_path):
         study(replace(given, task="draw"), tmp_path / "o", listen=silent)
     with pytest.raises(DataError, match="--classes lung: choose among"):
         study(replace(given, task="classify", classes=("lung",)), tmp_path / "o", listen=silent)
+    with pytest.raises(DataError, match="no way 'edited' of making cases to segment; choose among made, painted"):
+        study(replace(given, synthetic={}, ways=("edited",)), tmp_path / "o", listen=silent)
     assert not (tmp_path / "o").exists()
 
 
@@ -161,11 +198,11 @@ def test_pairs_are_made_of_the_training_patients_reports_where_none_are_given(da
         asked["prompts"] = config.prompts
         written(folder)
 
-    monkeypatch.setattr(study_tasks, "make_pairs", made)
-    config = replace(given, synthetic={}, real=(2,), shares=(0.0,))
+    monkeypatch.setattr(study_making, "make_pairs", made)
+    config = replace(given, synthetic={}, real=(2,), shares=(0.0,), ways=("made",))
     manifest = study(config, tmp_path / "o", listen=silent)
     assert len(asked["prompts"]) == 6
-    assert "real 2 + made" in manifest["seconds"]
+    assert "real 2 + made" in manifest["cost"]
 
 
 def test_names_of_arms():
@@ -205,9 +242,9 @@ def test_classifiers_are_studied_by_auroc(labelled, tmp_path, monkeypatch):
         made["reports"], made["count"] = config.reports, config.count
         shutil.copytree(labelled / "mine", folder)
 
-    monkeypatch.setattr(study_tasks, "generate", generate)
+    monkeypatch.setattr(study_making, "generate", generate)
     config = StudyConfig(str(labelled / "mine"), task="classify", real=(16,), shares=(0.5,), seeds=2, steps=25, size=32,
-                         make=40)  # fmt: skip
+                         make=40, ways=("made",))  # fmt: skip
     manifest = study(config, tmp_path / "o", listen=silent)
     assert len(made["reports"]) == 16
     assert made["count"] == 3
@@ -216,7 +253,7 @@ def test_classifiers_are_studied_by_auroc(labelled, tmp_path, monkeypatch):
     assert all("of AUROC" in a["sentence"] or "cannot be told" in a["sentence"] for a in manifest["answers"])
     stored = json.loads((tmp_path / "o/results.json").read_text())
     assert stored["metric"] == "AUROC"
-    assert {row["name"] for row in stored["means"]["test"]} == set(manifest["seconds"])
+    assert {row["name"] for row in stored["means"]["test"]} == set(manifest["cost"])
     assert stored["means"]["test"][0]["value"] > 0.8, "a white half is easily learned"
 
 
@@ -228,6 +265,6 @@ def test_what_no_held_out_case_has_cannot_be_judged(labelled, tmp_path, monkeypa
     )  # fmt: skip
     with pytest.raises(DataError, match="validation: no finding is known to be there"):
         study(config, tmp_path / "o", listen=silent)
-    empty = study_tasks.Cases((None, torch.zeros(3, 1, 8, 8)), np.array(["a", "b", "c"]))
+    empty = study_tasks.Cases((None, torch.zeros(3, 1, 8, 8)), [])
     with pytest.raises(DataError, match="elsewhere: no mask has a pixel of lung"):
         study_tasks.Segmenting(replace(config, classes=()), 1).check("elsewhere", empty)

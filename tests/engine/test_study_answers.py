@@ -1,16 +1,19 @@
 """What is said of paired scores: helps, harms, does not help, cannot be told."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from skiagraph.data.datasets import Record
 from skiagraph.engine.study import Arm, StudyConfig
 from skiagraph.engine.study_answers import HARMS, HELPS, NOTHING, UNKNOWN, Judged, answers, write_study
 from skiagraph.engine.study_tasks import Cases, Segmenting
 
 HELD_OUT = {
-    name: Cases((None, None), np.array([f"p{i}" for i in range(40)])) for name in ("validation", "test", "elsewhere")
+    name: Cases((None, None), [Record("mine", Path(f"{i}.png"), f"p{i}", "test") for i in range(40)])
+    for name in ("validation", "test", "elsewhere")
 }
 TASK = Segmenting(StudyConfig("mine"), 1)
 ARMS = [
@@ -68,9 +71,12 @@ def test_many_questions_make_each_answer_harder():
 
 def test_page_and_table_say_the_same(tmp_path):
     found = answers(ARMS, judged(0.03, 0.01), "validation")
-    write_study(tmp_path, "mine", found, judged(0.03, 0.01), {"real 10": 3.0})
+    write_study(
+        tmp_path, "mine", found, judged(0.03, 0.01), {"real 10 + pairs": {"seconds": 3.0, "real": 10, "synthetic": 7}}
+    )
     stored = json.loads((tmp_path / "results.json").read_text())
     page = (tmp_path / "report.html").read_text()
+    assert "real 10 + pairs, 7." in page
     assert [a["sentence"] for a in stored["answers"]] == [a.sentence for a in found]
     assert all(a.sentence in page for a in found)
     assert "Does synthetic data help?" in page

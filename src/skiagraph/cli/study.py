@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from skiagraph.cli.options import Device, Overwrite
+from skiagraph.cli.options import Device, Dtype, Model, Overwrite
+from skiagraph.models.registry import DEFAULT_MODEL
 
 
 class Task(StrEnum):
@@ -40,7 +41,21 @@ def run(
         list[str] | None,
         typer.Option(help="Of the masks, or findings; may be repeated. [default: lung, or all findings]"),
     ] = None,
-    make: Annotated[int, typer.Option(min=12, help="Images to make; of pairs, a third is kept.")] = 300,
+    make: Annotated[int, typer.Option(min=12, help="Images to make in each way; of pairs, a third is kept.")] = 300,
+    way: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="How images are made: made (whole, of texts), painted (inside masks) or, to classify, edited; may be "
+            "repeated. [default: all]",
+            show_default=False,
+        ),
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(help="CSV with a column 'prompt'. [default: the training patients' reports or labels]"),
+    ] = None,
+    model: Model = DEFAULT_MODEL,
+    dtype: Annotated[Dtype, typer.Option(help="Precision of the model that makes images.")] = Dtype.float32,
     share: Annotated[
         str, typer.Option(help="Shares of a batch that are synthetic, tried on validation; 0 puts all together.")
     ] = "0,0.25,0.5",
@@ -53,17 +68,20 @@ def run(
 ) -> dict[str, Any]:
     """Train networks on real, synthetic and mixed cases, with controls, and say in sentences whether it helped.
 
-    Patients are split as metadata.csv says. Writes OUTPUT/report.html and results.json; the same command goes on.
+    Patients are split as metadata.csv says; a case made from a real one trains only beside that one. Writes
+    OUTPUT/report.html and results.json; the same command goes on.
 
     Example: skiagraph study my-data --real 10,50 --synthetic pairs=out/pairs --test elsewhere=other-data -o out/study
     """
+    from skiagraph.engine.augment import read_prompts
     from skiagraph.engine.study import StudyConfig, plan, study
     from skiagraph.errors import DataError
 
     config = StudyConfig(
         data=data, task=task.value, classes=tuple(classes or ()), real=_numbers(real, int, "--real"),
         synthetic=_named(synthetic, "--synthetic"), tests=_named(test, "--test"), make=make,
-        shares=_numbers(share, float, "--share"), seeds=seeds, steps=steps, size=size, device=device,
+        ways=tuple(way or ()), prompts=tuple(p.prompt for p in read_prompts(prompts)) if prompts else (), model=model,
+        dtype=dtype.value, shares=_numbers(share, float, "--share"), seeds=seeds, steps=steps, size=size, device=device,
     )  # fmt: skip
     if only_plan:
         planned = plan(config)
@@ -80,6 +98,8 @@ def run(
 
 def _print_plan(found: dict[str, Any]) -> None:
     typer.echo("\n".join(found["arms"]))
+    for name, minutes in found["making"].items():
+        typer.echo(f"{name}: images first, at most about {minutes:.0f} minutes here")
     typer.echo(f"{found['trainings']} trainings, about {found['minutes']:.0f} minutes here")
 
 

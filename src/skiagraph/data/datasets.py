@@ -36,7 +36,8 @@ class Record:
     """One radiograph, or other picture, of one patient.
 
     `labels` is empty where the dataset names no finding (unknown, which is not `normal`). `mask` is the drawn lung
-    mask if there is one; `mask_trusted` says whether its pairing with the image is certain.
+    mask if there is one; `mask_trusted` says whether its pairing with the image is certain. `source` is the key of the
+    real picture that a synthetic one was made from, if it was.
     """
 
     dataset: str
@@ -51,6 +52,7 @@ class Record:
     mask_trusted: bool = False
     detail: str = ""
     report: str | None = None
+    source: str | None = None
 
     @property
     def key(self) -> str:
@@ -109,7 +111,8 @@ def read_folder(folder: Path, known: Collection[str] | None = None) -> list[Reco
     """Any other dataset: a folder with `metadata.csv`, one row per image.
 
     Columns: `file` (relative to the folder), `patient` and `split` are required; `report`, `labels` (joined by "|", of
-    `known` unless that is None), `view`, `age` in years, `sex` ("male" or "female") and `mask` are read where present.
+    `known` unless that is None), `view`, `age` in years, `sex` ("male" or "female"), `mask` and `source` are read where
+    present.
 
     Raises:
         DataError: no such file or column, an unknown split or label, an age that is no number, a missing image, or a
@@ -167,6 +170,7 @@ def _row_record(folder: Path, row: dict[str, str], known: Collection[str] | None
         mask=folder / row["mask"] if row.get("mask") else None,
         mask_trusted=bool(row.get("mask")),
         report=row.get("report") or None,
+        source=row.get("source") or None,
     )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from skiagraph.data.datasets import Record, load_records, masked, read_folder, write_folder
+from skiagraph.data.datasets import FOLDER_COLUMNS, Record, load_records, masked, read_folder, write_folder
 from skiagraph.data.images import SYNTHETIC_TEXT, read_picture, square, write_png
 from skiagraph.data.tables import read_table
 from skiagraph.devices import AUTO
@@ -246,9 +246,10 @@ def _publish(output: Path, kept: list[dict[str, Any]], records: dict[str, Record
         output,
         (
             {"file": row["file"], "patient": row["patient"], "split": "train", "report": row["report"],
-             "mask": f"masks/{row['name']}.png"}
+             "mask": f"masks/{row['name']}.png", "source": row["source"]}
             for row in kept
         ),
+        (*FOLDER_COLUMNS, "source"),
     )  # fmt: skip
     pictures, captions = [], []
     for row in kept[:SHOWN]:

@@ -24,10 +24,11 @@ from skiagraph.domains.domain import DEFAULT, load_domain
 from skiagraph.engine.job import Done, Outcome, Run, open_run, plain
 from skiagraph.engine.picture_sets import read_set
 from skiagraph.engine.study_answers import Arm, Judged, answers, write_study
+from skiagraph.engine.study_making import MAKERS, Request, seconds_each, text_of
 from skiagraph.engine.study_tasks import BATCH, TASKS, Cases, Pairs, StudyTask
 from skiagraph.errors import DataError
 from skiagraph.files import atomic_path, remove
-from skiagraph.models.registry import load_component
+from skiagraph.models.registry import DEFAULT_MODEL, load_component
 from skiagraph.progress import Listener, progress, silent
 from skiagraph.training.loop import train
 
@@ -38,8 +39,8 @@ AUGMENTED, SELF_LABELLED = "augmented more", "self-labelled"
 """Controls: what one may do without any synthetic case."""
 
 VALIDATION, TEST = "validation", "test"
-REAL, MADE = "real", "made"
-"""Sources of training cases; `MADE` is also what a study's own images are called."""
+REAL, SYNTHETIC = "real", "synthetic"
+"""Sources of training cases."""
 
 TIMED = 6
 """Training steps that a plan measures."""
@@ -51,9 +52,10 @@ class StudyConfig:
 
     `task` is "segment" or "classify"; `classes` are those of the masks, by default "lung", or findings, by default all.
     `synthetic` are data sets by name, such as `skiagraph pairs`, `augment` and `generate` write; without any, `make`
-    images of the training patients' reports or labels are made first. `tests` are other hospitals' data sets by name.
-    `shares` of a batch are synthetic; 0 puts all cases together. Networks look at `size` pixels and are trained for
-    `steps`.
+    images are made first in each of the `ways`, keys of `MAKERS[task]`, by default all, by `model` in `dtype`, of
+    `prompts` or else of the training patients' reports or labels. A case made from a real one trains only beside that.
+    `tests` are other hospitals' data sets by name. `shares` of a batch are synthetic; 0 puts all cases together.
+    Networks look at `size` pixels and are trained for `steps`.
     """
 
     data: str
@@ -63,6 +65,10 @@ class StudyConfig:
     synthetic: Mapping[str, str] = field(default_factory=dict)
     tests: Mapping[str, str] = field(default_factory=dict)
     make: int = 300
+    ways: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
+    model: str = DEFAULT_MODEL
+    dtype: str = "float32"
     shares: tuple[float, ...] = (0.0, 0.25, 0.5)
     seeds: int = 3
     steps: int = 500
@@ -80,35 +86,38 @@ def study(config: StudyConfig, output: Path, *, overwrite: bool = False, listen:
         listen: hears of progress.
 
     Returns:
-        The manifest: `answers`, a sentence each with its numbers, and `seconds`, what a training cost by arm.
+        The manifest: `answers`, a sentence each with its numbers, and `cost` by arm: the `seconds` of a training, and
+        how many cases are `real` and `synthetic`.
 
     Raises:
-        DataError: a data set without masks or labels, or with fewer training cases than asked for.
+        DataError: a data set without masks or labels, or with fewer training cases than asked for; a way of making that
+            the task or the model does not know; or a synthetic set that an arm may take no case of.
         SkiagraphError: `output` holds another run.
     """
     sets = Sets(config)
     held_out = sets.held_out
-    with open_run(
-        output, "study", plain(config, "device"), overwrite=overwrite, extend=("real", "seeds"), listen=listen
-    ) as run:
-        run.claim("made", "training", "results.json", "report.html")
+    extend = ("real", "seeds") if config.synthetic else ("seeds",)
+    with open_run(output, "study", plain(config, "device"), overwrite=overwrite, extend=extend, listen=listen) as run:
+        run.claim(*MAKERS[config.task], "own", "training", "results.json", "report.html")
         made = sets.synthetic(output, listen)
         trained = _train_all(config, sets, made, run)
-        scores, seconds = _collected(config, trained, output)
+        scores = _scores(trained, output)
         judged = Judged(sets.task, held_out, scores)
         found = answers(list(arms(config, made)), judged, VALIDATION)
-        write_study(output, config.data, found, judged, seconds)
-        return run.finish(answers=[answer.to_dict() for answer in found], seconds=seconds)
+        cost = _costs(trained)
+        write_study(output, config.data, found, judged, cost)
+        return run.finish(answers=[answer.to_dict() for answer in found], cost=cost)
 
 
 def plan(config: StudyConfig) -> dict[str, Any]:
     """How many trainings a study takes and about how long, by some steps on this machine; nothing is kept.
 
     Returns:
-        `arms`, their names; `trainings`, arms times seeds; and `minutes` of all of them, without the making of images.
+        `arms`, their names; `trainings`, arms times seeds; `minutes` of all of them; and `making`, minutes by set that
+        images take which are made first.
     """
     sets = Sets(config)
-    named = config.synthetic or {MADE: ""}
+    named = config.synthetic or dict.fromkeys(sets.ways, "")
     listed = [arm.name for arm in arms(config, named)]
     drawn = sets.drawn(min(config.real))
     began = time.perf_counter()
@@ -117,7 +126,11 @@ def plan(config: StudyConfig) -> dict[str, Any]:
     for _ in range(TIMED):
         task.loss(task.model, BATCH, generator)[0].backward()
     minutes = (time.perf_counter() - began) / TIMED * config.steps * len(listed) * config.seeds / 60
-    return {"arms": listed, "trainings": len(listed) * config.seeds, "minutes": round(minutes, 1)}
+    making = {} if config.synthetic else {name: seconds_each(m, sets.request) for name, m in sets.ways.items()}
+    return {
+        "arms": listed, "trainings": len(listed) * config.seeds, "minutes": round(minutes, 1),
+        "making": {name: round(seconds * config.make / 60, 1) for name, seconds in making.items()},
+    }  # fmt: skip
 
 
 def arms(config: StudyConfig, synthetic: Mapping[str, Any]) -> Iterator[Arm]:
@@ -153,10 +166,25 @@ class Sets:
                 f"--real asks for {max(config.real)}"
             )
 
+        known = MAKERS[config.task]
+        if unknown := [way for way in config.ways if way not in known]:
+            raise DataError(f"no way {unknown[0]!r} of making cases to {config.task}; choose among {', '.join(known)}")
+        self.ways = {way: known[way] for way in config.ways or known}
+        if not config.synthetic:
+            self.request.check(channels)
+
     @cached_property
-    def train(self) -> Pairs:
+    def train(self) -> Cases:
         """Training cases in an order drawn by patient, so that each number of real cases contains the smaller ones."""
-        return self.task.cases(_by_patient(self.records["train"])).pairs
+        return self.task.cases(_by_patient(self.records["train"]))
+
+    @cached_property
+    def request(self) -> Request:
+        """What is to be made: of the training patients' texts, and of the cases that arms take."""
+        config, records = self.config, _by_patient(self.records["train"])
+        prompts = config.prompts or tuple(text_of(record, self.domain) for record in records)
+        own = self.train.records[: max(config.real)]
+        return Request(prompts, own, config.make, self.task.classes, config.model, config.dtype, config.device)
 
     @cached_property
     def held_out(self) -> dict[str, Cases]:
@@ -173,25 +201,42 @@ class Sets:
 
     def drawn(self, count: int) -> Pairs:
         """The first `count` training cases."""
-        return tuple(part[:count] for part in self.train)
+        return tuple(part[:count] for part in self.train.pairs)
 
     def unlabelled(self, count: int, most: int) -> torch.Tensor:
         """At most `most` training images that are not among the first `count`; their masks or labels are not read."""
-        return self.train[0][count : count + most]
+        return self.train.pairs[0][count : count + most]
 
-    def synthetic(self, output: Path, listen: Listener) -> dict[str, Pairs]:
-        """Synthetic cases by name; made from the training patients' reports or labels where none are given."""
+    def synthetic(self, output: Path, listen: Listener) -> dict[str, Cases]:
+        """Synthetic cases by name; made where none are given."""
         given = dict(self.config.synthetic)
         if not given:
-            prompts = tuple(r.report or self.domain.record_prompt(r) for r in _by_patient(self.records["train"]))
-            folder = output / MADE
-            self.task.make(prompts, folder, listen)
-            given = {MADE: str(folder)}
+            given = {way: str(output / way) for way in self.ways}
+            for way, maker in self.ways.items():
+                maker(self.request, output / way, listen)
         sets = {name: self.task.usable(read_set(folder, self.domain)) for name, folder in given.items()}
         for name, records in sets.items():
             if not records:
                 raise DataError(f"--synthetic {name}: no case with {self.task.needs} in {given[name]}")
-        return {name: self.task.cases(records).pairs for name, records in sets.items()}
+        found = {name: self.task.cases(records) for name, records in sets.items()}
+        for name, cases in found.items():
+            self.beside(cases, min(self.config.real), name)
+        return found
+
+    def beside(self, made: Cases, count: int, name: str) -> Pairs:
+        """Synthetic cases that may train beside the first `count` real ones: none that was made from another.
+
+        Raises:
+            DataError: all were made from others.
+        """
+        others = {record.key for record in self.train.records[count:]}
+        allowed = [i for i, record in enumerate(made.records) if record.source not in others]
+        if not allowed:
+            raise DataError(
+                f"all cases of {name} were made from real cases that are not among the first {count}; a study can "
+                f"make them from its own (leave --synthetic out), or ask for more with --real"
+            )
+        return tuple(part[allowed] for part in made.pairs)
 
 
 def _by_patient(records: Sequence[Record]) -> list[Record]:
@@ -206,7 +251,7 @@ def _by_patient(records: Sequence[Record]) -> list[Record]:
     return [shuffled[i] for i in np.argsort(turns, kind="stable")]
 
 
-def _train_all(config: StudyConfig, sets: Sets, made: Mapping[str, Pairs], run: Run) -> Outcome:
+def _train_all(config: StudyConfig, sets: Sets, made: Mapping[str, Cases], run: Run) -> Outcome:
     items = {f"{arm.name}, seed {seed}": (arm, seed) for arm in arms(config, made) for seed in range(config.seeds)}
 
     def work(some: Sequence[tuple[Arm, int]]) -> Iterator[Done]:
@@ -216,30 +261,32 @@ def _train_all(config: StudyConfig, sets: Sets, made: Mapping[str, Pairs], run: 
     return run.each("training", items, work)
 
 
-def _cell(config: StudyConfig, sets: Sets, made: Mapping[str, Pairs], arm: Arm, seed: int, output: Path) -> Done:
+def _cell(config: StudyConfig, sets: Sets, made: Mapping[str, Cases], arm: Arm, seed: int, output: Path) -> Done:
     """One training, and its scores of every held-out case."""
     began = time.perf_counter()
     stem = re.sub(r"[^\w.]+", "-", f"{arm.name} seed {seed}")
     folder = output / "training" / stem
-    model = _trained(config, sets, arm, seed, made, folder)
+    more = sets.beside(made[arm.made], arm.real or max(config.real), arm.made) if arm.made else None
+    model = _trained(config, sets, arm, seed, made, more, folder)
     scores = {name: sets.task.scores(model, cases) for name, cases in sets.held_out.items()}
     file = f"scores/{stem}.npz"
     with atomic_path(output / file) as temporary, open(temporary, "wb") as stream:
         np.savez(stream, **scores)
     remove(folder)
-    return Done({"arm": arm.name, "seed": seed, "seconds": round(time.perf_counter() - began, 1)}, files=(file,))
+    numbers = {"real": arm.real, "synthetic": len(more[0]) if more else 0}
+    seconds = round(time.perf_counter() - began, 1)
+    return Done({"arm": arm.name, "seed": seed, **numbers, "seconds": seconds}, files=(file,))
 
 
 def _trained(
-    config: StudyConfig, sets: Sets, arm: Arm, seed: int, made: Mapping[str, Pairs], folder: Path
+    config: StudyConfig, sets: Sets, arm: Arm, seed: int, made: Mapping[str, Cases], more: Pairs | None, folder: Path
 ) -> torch.nn.Module:
     real = sets.drawn(arm.real)
     if arm.control == SELF_LABELLED:
         teacher = _fit(config, sets, seed, folder / "teacher", real)
-        images = sets.unlabelled(arm.real, max(len(pairs[0]) for pairs in made.values()))
+        images = sets.unlabelled(arm.real, max(len(cases.records) for cases in made.values()))
         labels = sets.task.labelled(teacher, images) if len(images) else real[1][:0]
         return _fit(config, sets, seed, folder, real, (images, labels), share=0.5 if len(images) else 0.0)
-    more = made[arm.made] if arm.made else None
     if not arm.real:
         return _fit(config, sets, seed, folder, more)
     augmentation = STRONGER if arm.control == AUGMENTED else 1.0
@@ -252,29 +299,40 @@ def _fit(
 ) -> torch.nn.Module:  # fmt: skip
     """A network after its last step on the pairs; a training that was cut off goes on."""
     extra = more if more is not None else tuple(part[:0] for part in real)
-    sources = [REAL] * len(real[0]) + [MADE] * len(extra[0])
+    sources = [REAL] * len(real[0]) + [SYNTHETIC] * len(extra[0])
     pairs = tuple(torch.cat(parts) for parts in zip(real, extra, strict=True))
     torch.manual_seed(seed)
-    task = sets.task.training(pairs, sources, seed, augmentation, made_weight(share, len(extra[0]) / len(real[0])))
+    weights = synthetic_weight(share, len(extra[0]) / len(real[0]))
+    task = sets.task.training(pairs, sources, seed, augmentation, weights)
     return load_component(train(task.recipe, task, folder, device=config.device, listen=silent)).float().eval()
 
 
-def made_weight(share: float, ratio: float) -> dict[str, float]:
-    """Weight of a case of the source `MADE`, `ratio` to each real one, that together make up `share` of a batch."""
-    return {MADE: share / (1 - share) / ratio} if share else {}
+def synthetic_weight(share: float, ratio: float) -> dict[str, float]:
+    """Weight of a synthetic case, `ratio` to each real one, so that together they make up `share` of a batch."""
+    return {SYNTHETIC: share / (1 - share) / ratio} if share else {}
 
 
-def _collected(
-    config: StudyConfig, trained: Outcome, output: Path
-) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, float]]:
-    """Scores (seeds, n, ...) by arm and held-out set, and the mean seconds of a training by arm."""
+def _scores(trained: Outcome, output: Path) -> dict[str, dict[str, np.ndarray]]:
+    """Scores (seeds, n, ...) by arm and held-out set."""
     scores: dict[str, dict[str, list[np.ndarray]]] = {}
-    seconds: dict[str, list[float]] = {}
     for kept in trained.kept.values():
         stored = np.load(output / next(iter(kept.files)))
         of_arm = scores.setdefault(kept.row["arm"], {name: [] for name in stored.files})
         for name in stored.files:
             of_arm[name].append(stored[name])
-        seconds.setdefault(kept.row["arm"], []).append(kept.row["seconds"])
-    stacked = {arm: {name: np.stack(rows) for name, rows in sets.items()} for arm, sets in scores.items()}
-    return stacked, {arm: round(float(np.mean(times)), 1) for arm, times in seconds.items()}
+    return {arm: {name: np.stack(rows) for name, rows in sets.items()} for arm, sets in scores.items()}
+
+
+def _costs(trained: Outcome) -> dict[str, dict[str, float]]:
+    """By arm, the mean seconds of a training, and its numbers of real and synthetic cases."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for kept in trained.kept.values():
+        rows.setdefault(kept.row["arm"], []).append(kept.row)
+    return {
+        arm: {
+            "seconds": round(float(np.mean([row["seconds"] for row in of_arm])), 1),
+            "real": of_arm[0]["real"],
+            "synthetic": of_arm[0]["synthetic"],
+        }
+        for arm, of_arm in rows.items()
+    }

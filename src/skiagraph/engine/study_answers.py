@@ -143,7 +143,7 @@ def _answer(
 
 
 def write_study(
-    output: Path, data: str, found: Sequence[Answer], judged: Judged, seconds: Mapping[str, float]
+    output: Path, data: str, found: Sequence[Answer], judged: Judged, cost: Mapping[str, Mapping[str, float]]
 ) -> None:  # fmt: skip
     """Write `results.json` and `report.html` of a study."""
     metric = judged.task.metric
@@ -152,7 +152,7 @@ def write_study(
     said = [answer.to_dict() for answer in found]
     write_json(
         output / "results.json",
-        {"data": data, "answers": said, "metric": metric, "means": rows, "seconds": dict(seconds)},
+        {"data": data, "answers": said, "metric": metric, "means": rows, "cost": dict(cost)},
     )
     differences = [
         MetricResult(
@@ -165,7 +165,10 @@ def write_study(
         Section(
             f"Differences of {metric}",
             "Paired by case and seed, over patients and seeds together; a difference counts only if its p-value, "
-            "corrected for the number of rows (Holm), is below 0.05. Shares were chosen on validation patients.",
+            "corrected for the number of rows (Holm), is below 0.05. Shares were chosen on validation patients. A case "
+            "made from a real one trains only beside that one. Synthetic cases: "
+            + "; ".join(f"{arm}, {numbers['synthetic']}" for arm, numbers in cost.items() if numbers["synthetic"])
+            + ".",
             differences,
         ),
         *(Section(f"{metric} on {test}", "Means over seeds.", results) for test, results in means.items()),

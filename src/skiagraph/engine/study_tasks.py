@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -13,12 +12,9 @@ from torch import Tensor, nn
 
 from skiagraph.data.datasets import READERS, Record, masked
 from skiagraph.domains.domain import DEFAULT, load_domain
-from skiagraph.engine.generate import GenerateConfig, generate
-from skiagraph.engine.pairs import PairsConfig, make_pairs
 from skiagraph.errors import DataError
 from skiagraph.evaluation.classification import mean_auroc
 from skiagraph.evaluation.statistics import Statistic
-from skiagraph.progress import Listener
 from skiagraph.training.images import load_images
 from skiagraph.training.loop import Task
 from skiagraph.training.recipe import ClassifierRecipe, DataConfig, OptimConfig, SegmenterRecipe
@@ -38,10 +34,15 @@ Pairs = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Cases:
-    """Images with what is to be found in them, and the patient of each."""
+    """Images with what is to be found in them, and the record of each."""
 
     pairs: Pairs
-    patients: np.ndarray
+    records: Sequence[Record]
+
+    @property
+    def patients(self) -> np.ndarray:
+        """The patient of each, (n,)."""
+        return np.array([record.patient for record in self.records])
 
 
 class StudyTask(Protocol):
@@ -50,6 +51,7 @@ class StudyTask(Protocol):
     metric: str
     margin: float
     needs: str
+    classes: tuple[str, ...]
 
     def usable(self, records: Sequence[Record]) -> list[Record]: ...
 
@@ -66,8 +68,6 @@ class StudyTask(Protocol):
     def scores(self, model: nn.Module, cases: Cases) -> np.ndarray: ...
 
     def statistic(self, scores: np.ndarray, cases: Cases) -> Statistic: ...
-
-    def make(self, prompts: tuple[str, ...], folder: Path, listen: Listener) -> None: ...
 
 
 class Segmenting:
@@ -88,7 +88,7 @@ class Segmenting:
         recipe = self._recipe(0, 1.0, {})
         kept, masks = read_masks(list(records), recipe)
         images = load_images(kept, recipe.data.image_size, recipe.data.fit, self.channels)
-        return Cases((images, masks), np.array([r.patient for r in kept]))
+        return Cases((images, masks), kept)
 
     def check(self, name: str, cases: Cases) -> None:
         """Refuse held-out cases of which nothing could be learned."""
@@ -120,11 +120,6 @@ class Segmenting:
         """Mean of the cases' Dice (seeds, n)."""
         return lambda weights: scores @ weights / weights.sum()
 
-    def make(self, prompts: tuple[str, ...], folder: Path, listen: Listener) -> None:
-        """Pairs of image and mask from prompts."""
-        config = PairsConfig(prompts, self.config.make, self.classes, device=self.config.device)
-        make_pairs(config, folder, listen=listen)
-
     def _recipe(self, seed: int, augmentation: float, sampling: dict[str, float]) -> SegmenterRecipe:
         return SegmenterRecipe(
             task="segmenter", classes=list(self.classes), in_channels=self.channels, mirror=self.channels == 3,
@@ -144,7 +139,7 @@ class Classifying:
         targets = self.domain.targets
         if unknown := set(config.classes) - set(targets):
             raise DataError(f"--classes {', '.join(sorted(unknown))}: choose among {', '.join(targets)}")
-        self.findings = config.classes or tuple(name for name in targets if name in self.domain.labels)
+        self.classes = config.classes or tuple(name for name in targets if name in self.domain.labels)
 
     def usable(self, records: Sequence[Record]) -> list[Record]:
         """Those with labels, or with a report that states findings or a normal chest."""
@@ -155,7 +150,7 @@ class Classifying:
         data = _common(self.config, 0, 1.0, {})["data"]
         images = load_images(list(records), data.image_size, data.fit)
         targets = torch.tensor([self.domain.target_values(r, r.dataset not in READERS) for r in records])
-        return Cases((images, targets), np.array([r.patient for r in records]))
+        return Cases((images, targets), records)
 
     def check(self, name: str, cases: Cases) -> None:
         """Refuse held-out cases of which nothing could be learned."""
@@ -189,14 +184,8 @@ class Classifying:
     def _varying(self, cases: Cases) -> list[int]:
         """Places of the findings that some cases have and others do not."""
         known = cases.pairs[1].numpy()
-        places = [self.domain.targets.index(name) for name in self.findings]
+        places = [self.domain.targets.index(name) for name in self.classes]
         return [i for i in places if {0.0, 1.0} <= set(known[:, i])]
-
-    def make(self, prompts: tuple[str, ...], folder: Path, listen: Listener) -> None:
-        """Radiographs of prompts, whose findings are their labels."""
-        asked = prompts[: self.config.make]
-        config = GenerateConfig(asked, count=-(-self.config.make // len(asked)), device=self.config.device)
-        generate(config, folder, listen=listen)
 
 
 def _few(pairs: Pairs) -> Pairs:
