@@ -189,6 +189,32 @@ def test_findings_are_subgroups(sets, tmp_path):
         "recall, age group adult",
     } <= found.keys()
     assert found["kernel distance, finding effusion"]["n"] == COUNT // 2
+    assert found["AUROC effusion, sex male"] == {**found["AUROC effusion"], "name": "AUROC effusion, sex male"}
+    assert found["Dice to the segmenter's mask, view PA"]["n"] == COUNT
+    assert "AUROC effusion, finding effusion" not in found
+
+
+def test_an_encoder_of_texts_says_how_well_pictures_fit_their_reports(sets, tmp_path, monkeypatch):
+    class Words(job.DualEncoder):
+        """Pictures by their right base, texts by whether they speak of an effusion."""
+
+        name = "words"
+
+        def __init__(self):
+            pass
+
+        def features(self, images):
+            return np.stack([images[:, 42:55, 10:25].mean(axis=(1, 2)) > 0.6, np.full(len(images), 0.5)], axis=1)
+
+        def texts(self, texts):
+            return np.array([[float("effusion" in text), 0.5] for text in texts])
+
+    monkeypatch.setattr(job, "load_extractor", lambda name: Words())
+    good, shuffled = (run(sets, name, tmp_path) for name in ("good", "shuffled"))
+    for name in ("own text before another's", "CLIPScore"):
+        assert good[name]["floor"] == pytest.approx(good[name]["value"], rel=0.1)
+        assert shuffled[name]["high"] < good[name]["low"]
+    assert shuffled["own text before another's"]["low"] < 0.5, "chance"
 
 
 def test_the_page_holds_everything_and_the_same_command_measures_nothing_twice(sets, tmp_path, monkeypatch):
@@ -197,6 +223,8 @@ def test_the_page_holds_everything_and_the_same_command_measures_nothing_twice(s
     page = (tmp_path / "o/report.html").read_text()
     assert "Were patients copied?" in page
     assert page.count("data:image/jpeg;base64,") == 32, "8 real, 8 synthetic and 8 pairs"
+    copies = {r["name"]: r["value"] for s in first["sections"] for r in s["results"] if "share of copies" in r["name"]}
+    assert copies["share of copies, age group adult"] == copies["share of copies"] > 0.9
     assert "http" not in page.replace("http-equiv", "")
     stored = json.loads((tmp_path / "o/results.json").read_text())
     assert stored["sections"] == first["sections"]

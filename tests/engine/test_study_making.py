@@ -9,7 +9,8 @@ import phantoms
 import skiagraph.engine.augment as augmenting
 import skiagraph.engine.study_making as job
 from skiagraph.data.datasets import read_folder
-from skiagraph.engine.study_making import MAKERS, Request, edited, painted, seconds_each, text_of
+from skiagraph.engine.picture_sets import text_of
+from skiagraph.engine.study_making import MAKERS, Request, edited, painted, seconds_each
 from skiagraph.errors import DataError
 from skiagraph.progress import silent
 

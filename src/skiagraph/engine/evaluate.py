@@ -17,7 +17,7 @@ from skiagraph.engine.edit_measures import EditMeasures, edits, measured_edits
 from skiagraph.engine.evaluation_page import Section, write_page
 from skiagraph.engine.job import open_run, plain
 from skiagraph.engine.picture_features import Measures, PictureSet, measured, planted
-from skiagraph.engine.picture_sets import read_set, subgroups
+from skiagraph.engine.picture_sets import read_set, subgroups, text_of
 from skiagraph.errors import EvaluationError
 from skiagraph.evaluation import (
     CopyCheck,
@@ -28,8 +28,9 @@ from skiagraph.evaluation import (
     kernel_distance,
 )
 from skiagraph.evaluation.copies import THUMBNAIL
-from skiagraph.evaluation.extractors import RADIOMICS, Extractor, load_extractor
+from skiagraph.evaluation.extractors import RADIOMICS, DualEncoder, Extractor, load_extractor
 from skiagraph.evaluation.features import EXTRACTOR as CLASSIFIER
+from skiagraph.evaluation.image_text import image_text_scores
 from skiagraph.evaluation.judges import ClassifierJudge
 from skiagraph.evaluation.mask_shapes import MEASURES, shape_distances
 from skiagraph.evaluation.membership import membership_inference
@@ -168,9 +169,9 @@ def _sections(sets: dict[str, PictureSet], extractors: list[Extractor], config: 
     names = [extractor.name for extractor in extractors]
     made = [
         fidelity(real, synthetic, names, config.seed),
-        alignment(real, synthetic, config.judge),
+        alignment(real, synthetic, config.judge, [e for e in extractors if isinstance(e, DualEncoder)], config.seed),
         masks(real, synthetic, config.seed),
-        by_subgroup(real, synthetic, [name for name in names if name != RADIOMICS]),
+        by_subgroup(real, synthetic, [name for name in names if name != RADIOMICS], config),
     ]
     yield from (section for section in made if section.results)
     strangers = [e for e in extractors if e.name not in (CLASSIFIER, RADIOMICS)]
@@ -198,8 +199,13 @@ def fidelity(real: PictureSet, synthetic: PictureSet, extractors: list[str], see
     return Section("Do they look like real ones?", note, results)
 
 
-def alignment(real: PictureSet, synthetic: PictureSet, judge: str) -> Section:
-    """AUROC of the judge's scores for the findings that labels or reports state; the floor is that of real pictures."""
+def alignment(
+    real: PictureSet, synthetic: PictureSet, judge: str, encoders: list[DualEncoder] | None = None, seed: int = 0
+) -> Section:  # fmt: skip
+    """AUROC of the judge's scores for the findings that labels or reports state; the floor is that of real pictures.
+
+    Encoders of images and texts say besides how well pictures fit their reports, or labels in the words of captions.
+    """
     results = []
     known, asked = _truth(real.records), _truth(synthetic.records)
     for name in [t for t in asked if t in synthetic.scores]:
@@ -207,9 +213,13 @@ def alignment(real: PictureSet, synthetic: PictureSet, judge: str) -> Section:
         if made is not None:
             floor = None if found is None else found.value
             results.append(replace(made, name=f"AUROC {name}", extractor=judge, floor=floor))
+    for encoder in encoders or ():
+        floors = {found.name: found.value for found in _image_text(real, encoder, seed)}
+        results += [replace(f, floor=floors.get(f.name)) for f in _image_text(synthetic, encoder, seed)]
     note = (
         "Does a classifier that was trained on real pictures find what labels or reports say? The floor is what it "
-        "reaches on the real pictures. Much more than that is no better: such findings are too plain."
+        "reaches on the real pictures. Much more than that is no better: such findings are too plain. An encoder of "
+        "images and texts says how alike both are, and how often a picture fits its own text better than another's."
     )
     return Section("Do they show what was asked for?", note, results)
 
@@ -235,19 +245,38 @@ def masks(real: PictureSet, synthetic: PictureSet, seed: int) -> Section:
     return Section(title, note, results)
 
 
-def by_subgroup(real: PictureSet, synthetic: PictureSet, extractors: list[str]) -> Section:
-    """Kernel distance, precision, recall, density and coverage within each age group, sex, view and finding."""
-    groups = [[subgroups(r) for r in s.records] for s in (real, synthetic)]
+def by_subgroup(real: PictureSet, synthetic: PictureSet, extractors: list[str], config: EvaluateConfig) -> Section:
+    """Distances and coverage within each age group, sex, view and finding; within all but findings, AUROC and masks."""
     results = []
-    for group in sorted({group for rows in groups for row in rows for group in row}):
-        inside = [np.array([group in row for row in rows]) for rows in groups]
-        if min(mask.sum() for mask in inside) >= FEWEST:
-            for name in extractors:
-                sides = [s.features(name)[mask] for s, mask in zip((real, synthetic), inside, strict=True)]
-                found = [kernel_distance(*sides, extractor=name), *prdc(*sides, extractor=name)]
-                results += [replace(one, name=f"{one.name}, {group}") for one in found]
+    for group, sides in _groups(real, synthetic):
+        found = []
+        for name in extractors:
+            features = [side.features(name) for side in sides]
+            found += [kernel_distance(*features, extractor=name), *prdc(*features, extractor=name)]
+        if not group.startswith("finding"):
+            found += alignment(*sides, config.judge).results + masks(*sides, config.seed).results
+        results += [replace(one, name=f"{one.name}, {group}") for one in found]
     note = f"Within a group, of all its pictures; groups of fewer than {FEWEST} on a side are left out."
     return Section("For whom?", note, results)
+
+
+def _groups(real: PictureSet, synthetic: PictureSet) -> Iterator[tuple[str, tuple[PictureSet, PictureSet]]]:
+    """Each subgroup with at least `FEWEST` pictures on either side, and these."""
+    rows = [[subgroups(r) for r in s.records] for s in (real, synthetic)]
+    for group in sorted({group for side in rows for row in side for group in row}):
+        inside = [np.array([group in row for row in side]) for side in rows]
+        if min(mask.sum() for mask in inside) >= FEWEST:
+            yield group, (real.rows(inside[0]), synthetic.rows(inside[1]))
+
+
+def _image_text(pictures: PictureSet, encoder: DualEncoder, seed: int) -> list[MetricResult]:
+    """How well pictures fit what their reports or labels say; nothing where too few have any."""
+    said = [i for i, r in enumerate(pictures.records) if r.report or r.labels]
+    if len(said) < FEWEST // 2:
+        return []
+    domain = load_domain(DEFAULT)
+    texts = encoder.texts([text_of(pictures.records[i], domain) for i in said])
+    return image_text_scores(pictures.features(encoder.name)[said], texts, extractor=encoder.name, seed=seed)
 
 
 def privacy(
@@ -264,6 +293,11 @@ def privacy(
         check = CopyCheck(sides[0], sides[1], extractor=name, **groups)
         share = check.share(sides[2], {kind: found[name] for kind, found in altered.items()})
         results.append(replace(share, floor=share.details["chance"]))
+        results += [
+            replace(check.share(side.features(name)), name=f"share of copies, {group}", floor=share.details["chance"])
+            for group, (_, side) in _groups(real, synthetic)
+            if not group.startswith("finding")
+        ]
         results += [
             MetricResult(f"planted copies found, {kind}", found, found, found, len(chosen), "higher", extractor=name)
             for kind, found in share.details["found"].items()

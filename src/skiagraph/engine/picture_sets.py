@@ -45,6 +45,11 @@ def labels_of(report: Report, domain: Domain) -> frozenset[str]:
     return present or (frozenset({"normal"}) if report.normal else frozenset())
 
 
+def text_of(record: Record, domain: Domain) -> str:
+    """What a record's report says, or its labels in the words of captions."""
+    return record.report or domain.record_prompt(record)
+
+
 def _with_report(record: Record, domain: Domain) -> Record:
     """The record with what its report says where nothing else does."""
     if not record.report:

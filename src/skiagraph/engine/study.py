@@ -22,9 +22,9 @@ from skiagraph.data.images import read_picture
 from skiagraph.devices import AUTO
 from skiagraph.domains.domain import DEFAULT, load_domain
 from skiagraph.engine.job import Done, Outcome, Run, open_run, plain
-from skiagraph.engine.picture_sets import read_set
+from skiagraph.engine.picture_sets import read_set, text_of
 from skiagraph.engine.study_answers import Arm, Judged, answers, write_study
-from skiagraph.engine.study_making import MAKERS, Request, seconds_each, text_of
+from skiagraph.engine.study_making import MAKERS, Request, seconds_each
 from skiagraph.engine.study_tasks import BATCH, TASKS, Cases, Pairs, StudyTask
 from skiagraph.errors import DataError
 from skiagraph.files import atomic_path, remove

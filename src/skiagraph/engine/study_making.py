@@ -16,6 +16,7 @@ from skiagraph.engine.augment import AugmentConfig, Prompt, augment
 from skiagraph.engine.edit import EditConfig, edit
 from skiagraph.engine.generate import GenerateConfig, generate
 from skiagraph.engine.pairs import PairsConfig, make_pairs
+from skiagraph.engine.picture_sets import text_of
 from skiagraph.errors import DataError, ReportError
 from skiagraph.models.registry import DEFAULT_MODEL, model_folder, not_drawn
 from skiagraph.progress import Listener, silent
@@ -106,6 +107,8 @@ def edited(request: Request, folder: Path, listen: Listener) -> None:
                 {**known, "file": frame["file"], "split": "train", "labels": "|".join(sorted(other.labels)),
                  "source": case.key}
             )  # fmt: skip
+    if not kept:
+        raise DataError(f"a classifier saw the changes of none of {len(wishes)} edits; leave this way of making out")
     write_folder(folder, kept, ("file", "patient", "split", "labels", "view", "age", "sex", "source"))
 
 
@@ -125,11 +128,6 @@ def seconds_each(maker: Maker, request: Request) -> float:
             maker(replace(request, count=count, own=request.own[: 4 * count]), Path(folder) / "made", silent)
         took.append(time.perf_counter() - began)
     return max(0.0, took[1] - took[0]) / 2
-
-
-def text_of(record: Record, domain: Domain) -> str:
-    """What a record's report says, or its labels in the words of captions."""
-    return record.report or domain.record_prompt(record)
 
 
 def _row(record: Record) -> dict[str, object]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -40,6 +41,8 @@ class Extractor(Protocol):
 def load_extractor(name: str) -> Extractor:
     """An extractor by one of the names `KNOWN`, or a transformers vision model's folder or Hub id, such as RAD-DINO's.
 
+    A model that reads texts too, such as a CLIP, becomes a `DualEncoder`.
+
     Raises:
         EvaluationError: another name, a package that is missing, or a folder that does not load.
     """
@@ -54,7 +57,7 @@ def load_extractor(name: str) -> Extractor:
     if name.removeprefix("imagenet-") in NETWORKS:
         return ImageNetExtractor(name.removeprefix("imagenet-"))
     if Path(name).is_dir() or is_hub_id(name):
-        return _VisionModel(Path(name) if Path(name).is_dir() else hub_folder(name), Path(name).name)
+        return _vision_model(Path(name) if Path(name).is_dir() else hub_folder(name), Path(name).name)
     raise EvaluationError(f"no extractor {name!r}; known: {', '.join(KNOWN)}, or a vision model's folder or Hub id")
 
 
@@ -114,21 +117,29 @@ class _Radiomics:
         return self.measure((path, None))[0]
 
 
+def _vision_model(folder: Path, name: str) -> _VisionModel:
+    """What a transformers folder holds: an encoder of images, or one of images and texts."""
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+    from transformers.image_processing_base import ImageProcessingMixin
+
+    try:
+        settings, _ = ImageProcessingMixin.get_image_processor_dict(folder, local_files_only=True)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        network = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
+        both = hasattr(network, "get_text_features")
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True) if both else None
+    except (OSError, ValueError, KeyError) as error:
+        raise EvaluationError(f"{folder} does not load as a vision model ({one_line(error)})") from error
+    named = f"{config.model_type}:{name}"
+    found = (network, settings, _side(settings, config, folder), named)
+    return _VisionModel(*found) if tokenizer is None else DualEncoder(*found, tokenizer)
+
+
 class _VisionModel:
-    """A transformers image encoder in a local folder, normalised as its `preprocessor_config.json` says."""
+    """A transformers image encoder, its pictures normalised as its `preprocessor_config.json` says."""
 
-    def __init__(self, folder: Path, name: str) -> None:
-        from transformers import AutoConfig, AutoModel
-        from transformers.image_processing_base import ImageProcessingMixin
-
-        try:
-            settings, _ = ImageProcessingMixin.get_image_processor_dict(folder, local_files_only=True)
-            config = AutoConfig.from_pretrained(folder, local_files_only=True)
-            self.network = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
-        except (OSError, ValueError, KeyError) as error:
-            raise EvaluationError(f"{folder} does not load as a vision model ({one_line(error)})") from error
-        self.name = f"{config.model_type}:{name}"
-        self.side = _side(settings, config, folder)
+    def __init__(self, network: torch.nn.Module, settings: dict, side: int, name: str) -> None:
+        self.network, self.side, self.name = network, side, name
         self.mean, self.std = (
             torch.tensor(settings.get(key, fallback)).view(1, -1, 1, 1)
             for key, fallback in (("image_mean", [0.5] * 3), ("image_std", [0.5] * 3))
@@ -146,6 +157,29 @@ class _VisionModel:
         found = self.network(pixel_values=pixels)
         pooled = getattr(found, "pooler_output", None)
         return (pooled if pooled is not None else found.last_hidden_state[:, 0]).flatten(1)
+
+
+class DualEncoder(_VisionModel):
+    """A transformers encoder of images and texts, such as a CLIP, whose features of both lie in one space."""
+
+    def __init__(self, network: torch.nn.Module, settings: dict, side: int, name: str, tokenizer: Any) -> None:
+        super().__init__(network, settings, side, name)
+        self.tokenizer = tokenizer
+        config = getattr(network.config, "text_config", network.config)
+        self.length = min(config.max_position_embeddings, tokenizer.model_max_length)
+
+    @torch.no_grad()
+    def texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Features float32 (n, d) of texts, cut to what the encoder reads."""
+        rows = []
+        for start in range(0, len(texts), 64):
+            part = list(texts[start : start + 64])
+            tokens = self.tokenizer(
+                part, padding="max_length", truncation=True, max_length=self.length, return_tensors="pt"
+            )
+            found = self.network.get_text_features(**tokens)
+            rows.append(found if isinstance(found, torch.Tensor) else found.pooler_output)
+        return torch.cat(rows).float().numpy()
 
 
 def _side(settings: dict, config: object, folder: Path) -> int:
