@@ -189,7 +189,7 @@ def test_findings_are_subgroups(sets, tmp_path):
         "recall, age group adult",
     } <= found.keys()
     assert found["kernel distance, finding effusion"]["n"] == COUNT // 2
-    assert found["AUROC effusion, sex male"] == {**found["AUROC effusion"], "name": "AUROC effusion, sex male"}
+    assert found["AUROC effusion, sex male"]["value"] == found["AUROC effusion"]["value"]
     assert found["Dice to the segmenter's mask, view PA"]["n"] == COUNT
     assert "AUROC effusion, finding effusion" not in found
 

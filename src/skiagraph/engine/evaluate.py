@@ -256,17 +256,22 @@ def by_subgroup(real: PictureSet, synthetic: PictureSet, extractors: list[str], 
         if not group.startswith("finding"):
             found += alignment(*sides, config.judge).results + masks(*sides, config.seed).results
         results += [replace(one, name=f"{one.name}, {group}") for one in found]
-    note = f"Within a group, of all its pictures; groups of fewer than {FEWEST} on a side are left out."
+    note = f"Within a group, equally many pictures of both sides; groups of fewer than {FEWEST} on a side are left out."
     return Section("For whom?", note, results)
 
 
 def _groups(real: PictureSet, synthetic: PictureSet) -> Iterator[tuple[str, tuple[PictureSet, PictureSet]]]:
-    """Each subgroup with at least `FEWEST` pictures on either side, and these."""
+    """Each subgroup with at least `FEWEST` pictures on either side, and equally many of both, drawn at random."""
+    rng = np.random.default_rng(0)
     rows = [[subgroups(r) for r in s.records] for s in (real, synthetic)]
     for group in sorted({group for side in rows for row in side for group in row}):
-        inside = [np.array([group in row for row in side]) for side in rows]
-        if min(mask.sum() for mask in inside) >= FEWEST:
-            yield group, (real.rows(inside[0]), synthetic.rows(inside[1]))
+        inside = [np.flatnonzero([group in row for row in side]) for side in rows]
+        n = min(map(len, inside))
+        if n >= FEWEST:
+            yield (
+                group,
+                tuple(s.rows(np.sort(rng.permutation(i)[:n])) for s, i in zip((real, synthetic), inside, strict=True)),
+            )
 
 
 def _image_text(pictures: PictureSet, encoder: DualEncoder, seed: int) -> list[MetricResult]:

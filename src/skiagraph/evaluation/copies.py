@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 from scipy import ndimage
@@ -27,11 +27,23 @@ ALTERATIONS: Mapping[str, Callable[[Images, np.random.Generator], Images]] = {
 """What a copy may look like, by name: images (n, H, W) in [0, 1] to others of the same shape."""
 
 
+BLOCK = 2048
+"""Rows of a matrix of similarities that are held at a time."""
+
+
 def nearest_neighbours(query: np.ndarray, bank: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Cosine similarity (n,) and index (n,) of the nearest of `bank` (m, d) for each of `query` (n, d)."""
-    similarity = _unit(query) @ _unit(bank).T
-    index = similarity.argmax(axis=1)
-    return similarity[np.arange(len(query)), index], index
+    others, best, index = _unit(bank).T, [], []
+    for rows in blocks(len(query)):
+        similarity = _unit(query[rows]) @ others
+        index.append(similarity.argmax(axis=1))
+        best.append(similarity.max(axis=1))
+    return np.concatenate(best), np.concatenate(index)
+
+
+def blocks(n: int) -> Iterator[slice]:
+    """Slices of `BLOCK` rows, so that a matrix of similarities is never held whole."""
+    return (slice(start, start + BLOCK) for start in range(0, max(n, 1), BLOCK))
 
 
 def thumbnails(images: Images, side: int = 32) -> np.ndarray:
@@ -82,14 +94,12 @@ class CopyCheck:
         train, holdout = features_of("training", train), features_of("held-out", holdout)
         self.mean, self.extractor, self.quantile = train.mean(axis=0), extractor, quantile
         self.train, self.holdout = _unit(train - self.mean), _unit(holdout - self.mean)
-        to_others = self.holdout @ self.holdout.T
-        to_others[holdout_groups[:, None] == holdout_groups[None]] = np.nan
-        self.threshold = float(np.quantile(self._gap(self.holdout, to_others), quantile))
+        self.groups = holdout_groups
+        self.threshold = float(np.quantile(self._gaps(self.holdout, holdout_groups), quantile))
 
     def scores(self, features: np.ndarray) -> np.ndarray:
         """Score (n,) of each picture from its features (n, d)."""
-        unit = _unit(features_of("picture", features) - self.mean)
-        return self._gap(unit, unit @ self.holdout.T)
+        return self._gaps(_unit(features_of("picture", features) - self.mean))
 
     def share(self, synthetic: np.ndarray, planted: Mapping[str, np.ndarray] | None = None) -> MetricResult:
         """Share of pictures above the threshold; by chance it is 1 - quantile.
@@ -112,8 +122,16 @@ class CopyCheck:
             details=details,
         )  # fmt: skip
 
-    def _gap(self, unit: np.ndarray, to_others: np.ndarray) -> np.ndarray:
-        to_train = (unit @ self.train.T).max(axis=1)
+    def _gaps(self, unit: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
+        """Scores of unit vectors (n, d); held-out pictures of a row's own group, if any, are not its neighbours."""
+        return np.concatenate(
+            [self._gap(unit[rows], None if groups is None else groups[rows]) for rows in blocks(len(unit))]
+        )
+
+    def _gap(self, unit: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+        to_train, to_others = (unit @ self.train.T).max(axis=1), unit @ self.holdout.T
+        if groups is not None:
+            to_others[groups[:, None] == self.groups] = np.nan
         return (to_train - np.nanmax(to_others, axis=1)) / np.nanstd(to_others, axis=1).clip(1e-9)
 
 
