@@ -4,14 +4,16 @@
     python benchmarks/one_step.py peers --data DIR -o out/one-step      # (b) beside others, same data and time
     python benchmarks/one_step.py ablations --data DIR -o out/one-step  # (e) encoder, loss, timestep
 
-Every model is trained for the same wall time on the machine at hand (`--minutes`) and tested, once, after its last
-step. Trained models are kept in `-o DIR/cells` and shared by the tables; an interrupted command goes on from there.
-Times are of one picture alone, everything from image to label map included. Intervals resample patients (sequences of
-CVC-ClinicDB), not pictures. On a busy machine equal minutes are not equal work: run it alone.
+Every model is trained for the same wall time on the machine at hand (`--minutes`), or for equally many steps
+(`--steps`), and tested, once, after its last step. Trained models are kept in `-o DIR/cells` and shared by the tables;
+an interrupted command goes on from there. Times are of one picture alone, everything from image to label map included.
+Intervals are over patients (sequences of CVC-ClinicDB) and seeds together; ablations are besides compared with the
+first row on the same patients and seeds, p-values corrected for their number (Holm). On a busy machine equal minutes
+are not equal work: run it alone, or by steps.
 
 With the defaults, `speed` takes 30 minutes of training and about 20 of testing, `peers` 90 minutes more, and
-`ablations` eight more models or 4 hours, for each seed. `speed --model lung-segmenter-latent` and `peers --model
-lung-segmenter-latent lung-segmenter` test what ships instead.
+`ablations` nine more models or 4.5 hours, for each seed; `--only` takes some of them. `speed --model
+lung-segmenter-latent` and `peers --model lung-segmenter-latent lung-segmenter` test what ships instead.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ from machine import machine
 from skiagraph.data.datasets import load_records
 from skiagraph.data.masks import LUNG_SIDES
 from skiagraph.devices import fast_bfloat16
-from skiagraph.evaluation import bootstrap, dice, hd95, iou
+from skiagraph.evaluation import MetricResult, dice, hd95, iou
+from skiagraph.evaluation.statistics import grouped_mean, holm, paired_difference
 from skiagraph.files import write_json
 from skiagraph.models.registry import load_component
 from skiagraph.training.images import load_images, to_model_range
@@ -49,6 +52,7 @@ STEPS = (1, 10, 50, 100)
 TIMESTEPS = (25, 50, 100, 200, 999)
 MASK_LOSS = {"mask_weight": 1.0}
 METRICS = {"dice": dice, "iou": iou, "hd95": hd95}
+DIRECTIONS = {"dice": "higher", "iou": "higher", "hd95": "lower"}
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 TRIED = 8
 """Training steps that the time of one is measured on, after two that do not count."""
@@ -127,14 +131,17 @@ class Bench:
             budget = folder / "steps.json"
             if not budget.is_file():
                 torch.manual_seed(recipe.seed)
-                steps = max(1, int(60 * self.args.minutes / seconds_per_step(kind(recipe, self.train, self.val))))
-                write_json(budget, steps)
+                write_json(budget, self.args.steps or self._affordable(kind(recipe, self.train, self.val)))
             optim = recipe.optim.model_copy(update={"steps": int(budget.read_text())})
             recipe = recipe.model_copy(update={"optim": optim})
             torch.manual_seed(recipe.seed)
-            print(f"{folder.name}: {optim.steps} steps in about {self.args.minutes:g} minutes", flush=True)
+            print(f"{folder.name}: {optim.steps} steps", flush=True)
             train(recipe, kind(recipe, self.train, self.val), folder)
         return load_component(folder / "model").to(DEVICE).eval()
+
+    def _affordable(self, task: SegmenterTask | LatentSegmenterTask) -> int:
+        """Steps that the given minutes allow."""
+        return max(1, int(60 * self.args.minutes / seconds_per_step(task)))
 
     def cell(self, name: str, seed: int) -> Path:
         return self.args.output / "cells" / f"{self.args.dataset}-{name}-{seed}"
@@ -158,8 +165,10 @@ class Bench:
                 seconds.append(time.perf_counter() - started)
             for metric, per_image in score(np.stack(found), cases.labels, len(self.classes)).items():
                 values[metric].append(per_image)
-        measures = {m: with_interval(np.mean(v, axis=0), cases.patients) for m, v in values.items()}
-        row = {"n": len(cases.patients), "patients": len(set(cases.patients)), **measures}
+        patients = np.array(cases.patients)
+        measures = {m: grouped_mean(m, np.stack(v), patients, DIRECTIONS[m]) for m, v in values.items()}
+        row = {"n": len(patients), "patients": len(set(cases.patients)), **measures}
+        row |= {"values": {m: np.stack(v).tolist() for m, v in values.items()}, "people": cases.patients}
         row["milliseconds"] = 1000 * float(np.median(seconds))
         row["parameters"] = sum(p.numel() for p in models[0].parameters())
         print(f"{name:24s} {row['milliseconds']:8.1f} ms ", *measures_of(row), sep="  ", flush=True)
@@ -203,11 +212,15 @@ def ablations(bench: Bench) -> Iterator[dict[str, Any]]:
         "mask-loss": MASK_LOSS,
         **{f"step-at-{t}": {"timestep": t} for t in TIMESTEPS[:-1]},
     }
+    chosen = bench.args.only
     for name, change in changes.items():
-        models = bench.models(name, lambda seed, c=change: bench.latent(seed, **c))
-        yield from bench.rows(name, models)
+        if not chosen or name in chosen:
+            models = bench.models(name, lambda seed, c=change: bench.latent(seed, **c))
+            yield from bench.rows(name, models)
     paper: dict[str, Any] = {"prediction_type": "epsilon", "one_step_share": 0.0}
     for name, change in {"paper": paper, "paper-noise-loss": {**paper, "latent_weight": 0.0}}.items():
+        if chosen and name not in chosen:
+            continue
         models = bench.models(name, lambda seed, c=change: bench.latent(seed, **c))
         for t in TIMESTEPS:
             yield from bench.rows(f"{name}, t = {t}", models, lambda m, x, t=t: m.scores(x, timestep=t).argmax(dim=1))
@@ -243,21 +256,35 @@ def score(predicted: np.ndarray, true: np.ndarray, classes: int) -> dict[str, np
     }
 
 
-def with_interval(values: np.ndarray, patients: list[str]) -> dict[str, float]:
-    """Mean over images with an interval from resampling patients."""
-    _, index = np.unique(patients, return_inverse=True)
-    sums, counts = np.bincount(index, values), np.bincount(index)
-    low, high = bootstrap(lambda s, c: float(s.sum() / c.sum()), sums, counts)
-    return {"value": float(values.mean()), "low": low, "high": high}
-
-
 def measures_of(row: dict[str, Any]) -> list[str]:
     """A row's measures with their intervals, as text."""
     shown = []
     for metric, digits in (("dice", 3), ("iou", 3), ("hd95", 1)):
-        value, low, high = (f"{row[metric][key]:.{digits}f}" for key in ("value", "low", "high"))
-        shown.append(f"{value} ({low} to {high})")
+        shown.append(interval(row[metric], digits))
     return shown
+
+
+def interval(found: MetricResult, digits: int, sign: str = "") -> str:
+    """Value and interval as text."""
+    value, low, high = (f"{x:{sign}.{digits}f}" for x in (found.value, found.low, found.high))
+    return f"{value} ({low} to {high})"
+
+
+def differences(rows: list[dict[str, Any]]) -> str:
+    """Every row's Dice less that of the first row of its test set, on the same patients and seeds."""
+    first: dict[str, dict[str, Any]] = {}
+    pairs = [(row, base) for row in rows if (base := first.setdefault(row["tested_on"], row)) is not row]
+    found = [
+        paired_difference(
+            "dice", *(np.array(r["values"]["dice"]) for r in (row, base)), np.array(row["people"]), "higher"
+        )
+        for row, base in pairs
+    ]
+    corrected = holm(np.array([f.details["p"] for f in found]))
+    lines = ["| what | tested on | Dice over the first's | p (Holm) |", "| --- " * 4 + "|"]
+    for (row, _), f, p in zip(pairs, found, corrected, strict=True):
+        lines.append(f"| {row['name']} | {row['tested_on']} | {interval(f, 4, '+')} | {p:.3f} |")
+    return "\n".join(lines) + "\n"
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
@@ -277,10 +304,13 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
     rows = list(TABLES[args.table](Bench(args)))
     settings = {k: str(v) for k, v in vars(args).items()}
-    write_json(args.output / f"{args.table}.json", {"settings": settings, "machine": machine(), "rows": rows})
+    plain = [{k: v.to_dict() if isinstance(v, MetricResult) else v for k, v in row.items()} for row in rows]
+    write_json(args.output / f"{args.table}.json", {"settings": settings, "machine": machine(), "rows": plain})
     tested = {row["tested_on"]: f"{row['n']} pictures of {row['patients']} patients or sequences" for row in rows}
     about = f"{'; '.join(f'{name}: {cases}' for name, cases in tested.items())}; {machine()}"
-    (args.output / f"{args.table}.md").write_text(f"{about}\n\n{markdown(rows)}", encoding="utf-8")
+    compared = f"\n{differences(rows)}" if args.table == "ablations" else ""
+    text = f"{about}\n\n{markdown(rows)}{compared}"
+    (args.output / f"{args.table}.md").write_text(text, encoding="utf-8")
 
 
 def _arguments() -> argparse.Namespace:
@@ -290,6 +320,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("-o", "--output", type=Path, default=Path("out/one-step"))
     parser.add_argument("--dataset", default=REAL, choices=[REAL, *POLYPS])
     parser.add_argument("--minutes", type=float, default=30, help="training time of each model")
+    parser.add_argument("--steps", type=int, help="training steps of each model, in the place of --minutes")
+    parser.add_argument(
+        "--only", nargs="+", default=[], help="ablations: these rows, the first of which is compared with"
+    )
     parser.add_argument("--model", nargs="+", default=[], help="speed, peers: test these, train none; names or folders")
     parser.add_argument("--cases", type=int, default=100, help="test pictures of each test set, evenly chosen")
     parser.add_argument("--limit", type=int, help="use only so many training images")
