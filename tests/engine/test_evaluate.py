@@ -217,6 +217,34 @@ def test_an_encoder_of_texts_says_how_well_pictures_fit_their_reports(sets, tmp_
     assert shuffled["own text before another's"]["low"] < 0.5, "chance"
 
 
+def test_a_model_s_pictures_are_made_first(sets, tiny_model, tmp_path, monkeypatch):
+    config = EvaluateConfig(sets["real"], str(tiny_model), extractors=("pixels-32",), make=24)
+    manifest = evaluate(config, tmp_path / "o", listen=silent)
+    made = json.loads((tmp_path / "o/synthetic/manifest.json").read_text())
+    assert [row["report"] for row in made["images"][:4]] == ["Normal chest.", "Right pleural effusion."] * 2
+    assert manifest["pictures"] == {"real": 2 * COUNT, "synthetic": 24}
+    monkeypatch.setattr(job, "generate", lambda *a, **k: pytest.fail("made again") if k.get("overwrite") else None)
+    assert evaluate(config, tmp_path / "o", listen=silent)["sections"] == manifest["sections"]
+    (tmp_path / "bare").mkdir()
+    Image.new("L", (SIDE, SIDE)).save(tmp_path / "bare/x.png")
+    with pytest.raises(EvaluationError, match="neither reports nor labels to make pictures of"):
+        evaluate(replace(config, real=str(tmp_path / "bare")), tmp_path / "none", listen=silent)
+    assert not (tmp_path / "none").exists()
+
+
+def test_what_is_a_model():
+    assert job.is_model("cxr-256")
+    assert job.is_model("owner/model")
+    assert not job.is_model("no-such-name")
+
+
+def test_use_and_lpips_want_what_they_measure(sets, tmp_path):
+    with pytest.raises(EvaluationError, match="give --synthetic and --train"):
+        evaluate(EvaluateConfig(sets["real"], sets["good"], utility=True), tmp_path / "o", listen=silent)
+    with pytest.raises(EvaluationError, match="--lpips measures edits"):
+        evaluate(EvaluateConfig(sets["real"], sets["good"], lpips="alexnet.pth"), tmp_path / "o", listen=silent)
+
+
 def test_the_page_holds_everything_and_the_same_command_measures_nothing_twice(sets, tmp_path, monkeypatch):
     config = EvaluateConfig(sets["real"], sets["copies"], sets["train"], extractors=("pixels-32",))
     first = evaluate(config, tmp_path / "o", listen=silent)

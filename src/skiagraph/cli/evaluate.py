@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from skiagraph.cli.options import Overwrite
+from skiagraph.cli.options import Device, Dtype, Overwrite
 from skiagraph.models.registry import DEFAULT_SEGMENTER
 
 
@@ -19,7 +19,8 @@ def run(
         str, typer.Option(help="Real pictures: a folder, or FOLDER:test of a data set with metadata.csv.")
     ] = "",
     synthetic: Annotated[
-        str | None, typer.Option(help="Synthetic pictures: a folder, such as one that generate wrote.")
+        str | None,
+        typer.Option(help="Synthetic pictures: a folder, such as one that generate wrote, or a model that makes them."),
     ] = None,
     train: Annotated[
         str | None, typer.Option(help="What the generator was trained on; copies of it are looked for.")
@@ -40,13 +41,24 @@ def run(
     segmenter: Annotated[
         str, typer.Option(help="Finds masks again where both sets have them, by name or folder.")
     ] = DEFAULT_SEGMENTER,
+    lpips: Annotated[
+        Path | None, typer.Option(help="File of torchvision's AlexNet weights, for LPIPS of edits.")
+    ] = None,
+    make: Annotated[
+        int | None, typer.Option(min=1, help="Pictures that a model makes. [default: as many as are real]")
+    ] = None,
+    utility: Annotated[
+        bool, typer.Option("--utility", help="Train classifiers on synthetic pictures and on those of --train.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of what is drawn at random.")] = 0,
+    dtype: Annotated[Dtype, typer.Option(help="Precision of a model that makes pictures.")] = Dtype.float32,
+    device: Device = "auto",
     compare: Annotated[
         tuple[Path, Path] | None, typer.Option(help="Instead: two folders of earlier evaluations, side by side.")
     ] = None,
     overwrite: Overwrite = False,
 ) -> dict[str, Any]:
-    """Measure synthetic pictures: fidelity, agreement with reports, masks, subgroups, copies of patients, and edits.
+    """Measure synthetic pictures: fidelity, agreement with reports, masks, subgroups, copies, use, and edits.
 
     Writes OUTPUT/report.html, which holds everything, and results.json.
 
@@ -62,7 +74,10 @@ def run(
         return {"results": rows}
     if not (real and output):
         raise EvaluationError("give --real, --output and --synthetic or --edits, or --compare with two folders")
-    config = EvaluateConfig(real, synthetic, train, tuple(extractor or EXTRACTORS), judge, segmenter, seed, edits)
+    config = EvaluateConfig(
+        real, synthetic, train, tuple(extractor or EXTRACTORS), judge, segmenter, seed, edits,
+        str(lpips) if lpips else None, make, utility, dtype.value, device,
+    )  # fmt: skip
     manifest = evaluate(config, output, overwrite=overwrite)
     for section in manifest["sections"]:
         _print_section(section)

@@ -21,6 +21,8 @@ from skiagraph.evaluation.copies import nearest_neighbours
 from skiagraph.evaluation.extractors import Extractor
 from skiagraph.evaluation.imagenet import ImageNetExtractor
 from skiagraph.evaluation.judges import Judge
+from skiagraph.evaluation.lpips import NAME as LPIPS
+from skiagraph.evaluation.lpips import Lpips
 from skiagraph.evaluation.overlap import iou
 from skiagraph.evaluation.result import MetricResult, mean_result
 from skiagraph.evaluation.similarity import SIGMA, WINDOW, ssim
@@ -41,6 +43,7 @@ class EditMeasures:
     judge: Judge
     segmenter: Segmenter | LatentSegmenter
     segmenter_name: str
+    lpips: Lpips | None = None
 
     def __call__(self, before: np.ndarray, after: np.ndarray, region: np.ndarray) -> dict[str, np.ndarray]:
         """Arrays with a row for each edit, of pictures (n, SIDE, SIDE) in [0, 1] and regions bool of that shape."""
@@ -50,6 +53,8 @@ class EditMeasures:
                 found[f"{when} features {extractor.name}"] = extractor.features(pictures).astype(np.float32)
             if isinstance(extractor, ImageNetExtractor):
                 found[f"perceptual distance {extractor.name}"] = extractor.perceptual_distance(before, after)
+        if self.lpips is not None:
+            found["LPIPS"] = self.lpips.perceptual_distance(before, after)
         for when, pictures in (("before", before), ("after", after)):
             found |= {f"{when} score {finding}": p for finding, p in self.judge(pictures).items()}
         moved = np.abs(after - before)
@@ -138,6 +143,8 @@ def _likeness(found: dict[str, np.ndarray], seed: int) -> Iterator[MetricResult]
     for name in [n for n in found if n.startswith("perceptual distance ")]:
         result = mean_result("perceptual distance", found[name], "lower", seed)
         yield replace(result, extractor=name.removeprefix("perceptual distance "))
+    if "LPIPS" in found:
+        yield replace(mean_result("LPIPS", found["LPIPS"], "lower", seed), extractor=LPIPS)
 
 
 def _identities(found: dict[str, np.ndarray], others: dict[str, np.ndarray], seed: int) -> Iterator[MetricResult]:
@@ -174,7 +181,8 @@ def _read(pair: EditPair) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _key(part: Sequence[EditPair], measures: EditMeasures) -> str:
     digest = hashlib.sha256(
-        f"{[e.name for e in measures.extractors]} {measures.judge.name} {measures.segmenter_name}".encode()
+        f"{[e.name for e in measures.extractors]} {measures.judge.name} {measures.segmenter_name} "
+        f"{'' if measures.lpips is None else measures.lpips.name}".encode()
     )
     for pair in part:
         files = (pair.before, pair.after, pair.region)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,17 @@ import numpy as np
 
 from skiagraph.data.datasets import Record
 from skiagraph.data.edit_sets import read_edits
+from skiagraph.devices import AUTO
 from skiagraph.domains.domain import DEFAULT, load_domain
 from skiagraph.engine.edit_measures import EditMeasures, edits, measured_edits
 from skiagraph.engine.evaluation_page import Section, write_page
-from skiagraph.engine.job import open_run, plain
+from skiagraph.engine.generate import GenerateConfig, generate
+from skiagraph.engine.job import Run, open_run, plain
 from skiagraph.engine.picture_features import Measures, PictureSet, measured, planted
 from skiagraph.engine.picture_sets import read_set, subgroups, text_of
+from skiagraph.engine.study import StudyConfig
+from skiagraph.engine.utility import FOLDER as UTILITY
+from skiagraph.engine.utility import utility
 from skiagraph.errors import EvaluationError
 from skiagraph.evaluation import (
     CopyCheck,
@@ -32,18 +38,24 @@ from skiagraph.evaluation.extractors import RADIOMICS, DualEncoder, Extractor, l
 from skiagraph.evaluation.features import EXTRACTOR as CLASSIFIER
 from skiagraph.evaluation.image_text import image_text_scores
 from skiagraph.evaluation.judges import ClassifierJudge
+from skiagraph.evaluation.lpips import Lpips
 from skiagraph.evaluation.mask_shapes import MEASURES, shape_distances
 from skiagraph.evaluation.membership import membership_inference
 from skiagraph.evaluation.neighbours import prdc
 from skiagraph.evaluation.result import mean_result
 from skiagraph.evaluation.spectrum import spectrum_distance
 from skiagraph.files import write_json
-from skiagraph.models.registry import DEFAULT_SEGMENTER
+from skiagraph.models.hub import is_hub_id
+from skiagraph.models.registry import DEFAULT_SEGMENTER, shipped_models
 from skiagraph.pipelines.organs import load_segmenter
 from skiagraph.progress import Listener, progress
 
 RESULTS = "results.json"
 PAGE = "report.html"
+MADE = "synthetic"
+"""Folder of the pictures that a model made."""
+
+CLAIMED = ("features", MADE, UTILITY, RESULTS, PAGE)
 
 EXTRACTORS = (CLASSIFIER, "imagenet-efficientnet-lite0", THUMBNAIL)
 """Where none are named: one that knows radiographs, one that minds texture, one that knows nothing."""
@@ -65,7 +77,9 @@ class EvaluateConfig:
     `train` is what the generator was trained on, for the check for copies; `real` then is of other patients. `judge` is
     a classifier of findings by name or folder, `segmenter` a model that finds masks again, where both sets have them,
     and lungs in edits. `edits` is a folder or table of edited pictures, as `read_edits` takes it, which may come in the
-    place of `synthetic` or beside it.
+    place of `synthetic` or beside it; `lpips` is a file for their `Lpips`. Where `synthetic` is a text-to-image model,
+    by folder, name or Hub id, `make` pictures of the real ones' reports or labels are made first in `dtype`, by default
+    as many as there are. With `utility`, classifiers are trained on `synthetic` and on `train`.
     """
 
     real: str
@@ -76,6 +90,11 @@ class EvaluateConfig:
     segmenter: str = DEFAULT_SEGMENTER
     seed: int = 0
     edits: str | None = None
+    lpips: str | None = None
+    make: int | None = None
+    utility: bool = False
+    dtype: str = "float32"
+    device: str = AUTO
 
 
 def evaluate(
@@ -98,32 +117,35 @@ def evaluate(
             `train`.
         SkiagraphError: `output` holds another run.
     """
-    if not (config.synthetic or config.edits):
-        raise EvaluationError("nothing to evaluate; give synthetic pictures, edits, or both")
-    records = {name: read_set(folder, load_domain(DEFAULT)) for name, folder in _folders(config)}
+    _check_config(config)
     extractors = [load_extractor(name) for name in config.extractors]
     pairs = read_edits(config.edits) if config.edits else []
-    with_masks = "synthetic" in records and all(any(r.mask for r in records[n]) for n in ("real", "synthetic"))
-    segmenter = load_segmenter(config.segmenter) if with_masks or pairs else None
+    lpips = Lpips(config.lpips) if config.lpips else None
     judge = ClassifierJudge(config.judge)
-    whole = Measures(extractors, judge, segmenter if with_masks else None, config.segmenter)
-    with open_run(output, "evaluate", plain(config), overwrite=overwrite, listen=listen) as run:
+    stored = plain(config, "device")
+    with open_run(output, "evaluate", stored, overwrite=overwrite, listen=listen) as run:
+        records = _records(config, run)
+        with_masks = "synthetic" in records and all(any(r.mask for r in records[n]) for n in ("real", "synthetic"))
+        segmenter = load_segmenter(config.segmenter) if with_masks or pairs else None
+        whole = Measures(extractors, judge, segmenter if with_masks else None, config.segmenter)
+        run.claim(*CLAIMED)
         sets = {
             name: measured(run, name, found, whole if name != "train" else Measures(extractors))
             for name, found in records.items()
         }
         sections = list(_sections(sets, extractors, config)) if "synthetic" in sets else []
         if pairs:
-            measures = EditMeasures(extractors, judge, segmenter, config.segmenter)
+            measures = EditMeasures(extractors, judge, segmenter, config.segmenter, lpips)
             others = {e.name: sets["real"].features(e.name) for e in extractors}
             sections.append(edits(pairs, measured_edits(run, pairs, measures), others, config.judge, config.seed))
-        run.claim("features", RESULTS, PAGE)
-        stored = [{"title": s.title, "note": s.note, "results": [_stored(r) for r in s.results]} for s in sections]
+        if config.utility:
+            sections.append(utility(run, records, StudyConfig(config.train, task="classify", device=config.device)))
+        listed = [{"title": s.title, "note": s.note, "results": [_stored(r) for r in s.results]} for s in sections]
         counts = {name: len(found) for name, found in sets.items()}
         failed = {path: why for found in sets.values() for path, why in found.failed.items()}
-        write_json(output / RESULTS, {"config": plain(config), "pictures": counts, "sections": stored})
-        write_page(output / PAGE, plain(config), counts, sections, _shown(sets, sections), failed)
-        return run.finish(pictures=counts, failed=failed, sections=stored)
+        write_json(output / RESULTS, {"config": stored, "pictures": counts, "sections": listed})
+        write_page(output / PAGE, stored, counts, sections, _shown(sets, sections), failed)
+        return run.finish(pictures=counts, failed=failed, sections=listed)
 
 
 def compare(first: Path, second: Path) -> list[dict[str, Any]]:
@@ -156,12 +178,46 @@ def _results(folder: Path) -> list[dict[str, Any]]:
         raise EvaluationError(f"{folder} holds no {RESULTS} of an evaluation ({error})") from error
 
 
-def _folders(config: EvaluateConfig) -> Iterator[tuple[str, str]]:
-    yield "real", config.real
-    if config.synthetic is not None:
-        yield "synthetic", config.synthetic
-    if config.train is not None:
-        yield "train", config.train
+def _check_config(config: EvaluateConfig) -> None:
+    if not (config.synthetic or config.edits):
+        raise EvaluationError("nothing to evaluate; give synthetic pictures, edits, or both")
+    if config.lpips and not config.edits:
+        raise EvaluationError("--lpips measures edits; give --edits")
+    if config.utility and not (config.synthetic and config.train):
+        raise EvaluationError("--utility trains on synthetic pictures and on real ones; give --synthetic and --train")
+
+
+def _records(config: EvaluateConfig, run: Run) -> dict[str, list[Record]]:
+    """Real, training and synthetic pictures, those that are given; what can be read is read before any is made."""
+    domain = load_domain(DEFAULT)
+    found = {name: read_set(text, domain) for name, text in (("real", config.real), ("train", config.train)) if text}
+    if config.synthetic:
+        found["synthetic"] = read_set(_synthetic(config, found["real"], run), domain)
+    return found
+
+
+def is_model(text: str) -> bool:
+    """Whether what is called synthetic pictures is a model that makes them; a folder of pictures goes first."""
+    folder = Path(text).expanduser()
+    if folder.is_dir():
+        return (folder / "model_index.json").is_file()
+    return text in shipped_models() or is_hub_id(text)
+
+
+def _synthetic(config: EvaluateConfig, real: list[Record], run: Run) -> str:
+    """The folder of synthetic pictures, made first where a model is given."""
+    if not is_model(config.synthetic):
+        return config.synthetic
+    domain = load_domain(DEFAULT)
+    texts = [text_of(r, domain) for r in real if r.report or r.labels]
+    if not texts:
+        raise EvaluationError(f"{config.real} has neither reports nor labels to make pictures of; give --synthetic DIR")
+    run.claim(*CLAIMED)
+    asked = tuple(islice(cycle(texts), config.make or len(texts)))
+    made = GenerateConfig(asked, config.synthetic, seed=config.seed, dtype=config.dtype, device=config.device)
+    folder = run.output / MADE
+    generate(made, folder, listen=run.listen)
+    return str(folder)
 
 
 def _sections(sets: dict[str, PictureSet], extractors: list[Extractor], config: EvaluateConfig) -> Iterator[Section]:

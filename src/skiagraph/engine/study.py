@@ -176,12 +176,12 @@ class Sets:
     @cached_property
     def train(self) -> Cases:
         """Training cases in an order drawn by patient, so that each number of real cases contains the smaller ones."""
-        return self.task.cases(_by_patient(self.records["train"]))
+        return self.task.cases(by_patient(self.records["train"]))
 
     @cached_property
     def request(self) -> Request:
         """What is to be made: of the training patients' texts, and of the cases that arms take."""
-        config, records = self.config, _by_patient(self.records["train"])
+        config, records = self.config, by_patient(self.records["train"])
         prompts = config.prompts or tuple(text_of(record, self.domain) for record in records)
         own = self.train.records[: max(config.real)]
         return Request(prompts, own, config.make, self.task.classes, config.model, config.dtype, config.device)
@@ -239,7 +239,7 @@ class Sets:
         return tuple(part[allowed] for part in made.pairs)
 
 
-def _by_patient(records: Sequence[Record]) -> list[Record]:
+def by_patient(records: Sequence[Record]) -> list[Record]:
     """One case of each patient before any has two, in an order drawn once."""
     rng = np.random.default_rng(0)
     shuffled = [records[i] for i in rng.permutation(len(records))]
@@ -283,18 +283,18 @@ def _trained(
 ) -> torch.nn.Module:
     real = sets.drawn(arm.real)
     if arm.control == SELF_LABELLED:
-        teacher = _fit(config, sets, seed, folder / "teacher", real)
+        teacher = fit(config, sets.task, seed, folder / "teacher", real)
         images = sets.unlabelled(arm.real, max(len(cases.records) for cases in made.values()))
         labels = sets.task.labelled(teacher, images) if len(images) else real[1][:0]
-        return _fit(config, sets, seed, folder, real, (images, labels), share=0.5 if len(images) else 0.0)
+        return fit(config, sets.task, seed, folder, real, (images, labels), share=0.5 if len(images) else 0.0)
     if not arm.real:
-        return _fit(config, sets, seed, folder, more)
+        return fit(config, sets.task, seed, folder, more)
     augmentation = STRONGER if arm.control == AUGMENTED else 1.0
-    return _fit(config, sets, seed, folder, real, more, share=arm.share, augmentation=augmentation)
+    return fit(config, sets.task, seed, folder, real, more, share=arm.share, augmentation=augmentation)
 
 
-def _fit(
-    config: StudyConfig, sets: Sets, seed: int, folder: Path, real: Pairs, more: Pairs | None = None, *,
+def fit(
+    config: StudyConfig, trained: StudyTask, seed: int, folder: Path, real: Pairs, more: Pairs | None = None, *,
     share: float = 0.0, augmentation: float = 1.0,
 ) -> torch.nn.Module:  # fmt: skip
     """A network after its last step on the pairs; a training that was cut off goes on."""
@@ -303,7 +303,7 @@ def _fit(
     pairs = tuple(torch.cat(parts) for parts in zip(real, extra, strict=True))
     torch.manual_seed(seed)
     weights = synthetic_weight(share, len(extra[0]) / len(real[0]))
-    task = sets.task.training(pairs, sources, seed, augmentation, weights)
+    task = trained.training(pairs, sources, seed, augmentation, weights)
     return load_component(train(task.recipe, task, folder, device=config.device, listen=silent)).float().eval()
 
 

@@ -181,11 +181,13 @@ class Classifying:
         varying = self._varying(cases)
         return mean_auroc(scores[:, :, varying], cases.pairs[1].numpy()[:, varying])
 
+    def varies(self, finding: str, cases: Cases) -> bool:
+        """Whether some cases are known to have a finding and others not to."""
+        return {0.0, 1.0} <= set(cases.pairs[1][:, self.domain.targets.index(finding)].tolist())
+
     def _varying(self, cases: Cases) -> list[int]:
-        """Places of the findings that some cases have and others do not."""
-        known = cases.pairs[1].numpy()
-        places = [self.domain.targets.index(name) for name in self.classes]
-        return [i for i in places if {0.0, 1.0} <= set(known[:, i])]
+        """Places of the findings that vary."""
+        return [self.domain.targets.index(name) for name in self.classes if self.varies(name, cases)]
 
 
 def _few(pairs: Pairs) -> Pairs:
