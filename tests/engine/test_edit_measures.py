@@ -42,8 +42,8 @@ def write(folder, before, after, region, *, come=("effusion",), go=()):
     return pairs
 
 
-def results(tmp_path, pairs):
-    measures = EditMeasures([load_extractor("pixels-32")], BrightBase(), tiny.lung_segmenter(), "tiny")
+def results(tmp_path, pairs, lpips=None):
+    measures = EditMeasures([load_extractor("pixels-32")], BrightBase(), tiny.lung_segmenter(), "tiny", lpips)
     others = {"pixels-32": np.random.default_rng(1).normal(size=(20, 1024)).astype(np.float32)}
     with open_run(tmp_path / "out", "evaluate", {}, listen=silent) as run:
         found = measured_edits(run, pairs, measures)
@@ -116,3 +116,16 @@ def test_sizes_that_differ_are_named(tmp_path, originals):
 def _made(folder):
     folder.mkdir()
     return folder
+
+
+def test_lpips_is_a_row_where_it_is_given(tmp_path, originals):
+    class Mean:
+        name = "lpips-alex"
+
+        def perceptual_distance(self, a, b):
+            return np.abs(a - b).mean(axis=(1, 2))
+
+    pairs = write(tmp_path / "edits", originals, originals + 0.1, region())
+    found = results(tmp_path, pairs, Mean())["LPIPS"]
+    assert (found.extractor, found.direction, found.n) == ("lpips-alex", "lower", COUNT)
+    assert found.value == pytest.approx(0.1, abs=0.005)

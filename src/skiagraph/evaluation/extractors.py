@@ -19,13 +19,16 @@ from skiagraph.evaluation.features import EXTRACTOR as CLASSIFIER
 from skiagraph.evaluation.features import classify
 from skiagraph.evaluation.imagenet import NETWORKS, ImageNetExtractor
 from skiagraph.models.hub import hub_folder, is_hub_id
-from skiagraph.models.registry import load_component
+from skiagraph.models.registry import kind_of, load_component, shipped_folder
 
 TORCHXRAYVISION = "torchxrayvision"
 """Its DenseNet of four public data sets, whose weights it fetches on first use."""
 
 RADIOMICS = "radiomics"
 """Measures of texture by pyradiomics, those of the Frechet radiomics distance (Konz and Osuala et al. 2026)."""
+
+AUTOENCODERS = ("AutoencoderKL", "SmallAutoencoderKL")
+PLACES = 8
 
 KNOWN = (CLASSIFIER, *(f"imagenet-{network}" for network in NETWORKS), THUMBNAIL, TORCHXRAYVISION, RADIOMICS)
 
@@ -41,7 +44,8 @@ class Extractor(Protocol):
 def load_extractor(name: str) -> Extractor:
     """An extractor by one of the names `KNOWN`, or a transformers vision model's folder or Hub id, such as RAD-DINO's.
 
-    A model that reads texts too, such as a CLIP, becomes a `DualEncoder`.
+    A model that reads texts too, such as a CLIP, becomes a `DualEncoder`. An autoencoder's folder, such as a shipped
+    model's `cxr-256/vae`, gives its latents.
 
     Raises:
         EvaluationError: another name, a package that is missing, or a folder that does not load.
@@ -56,6 +60,8 @@ def load_extractor(name: str) -> Extractor:
         return _Radiomics()
     if name.removeprefix("imagenet-") in NETWORKS:
         return ImageNetExtractor(name.removeprefix("imagenet-"))
+    if is_autoencoder(name):
+        return _Latents(name)
     if Path(name).is_dir() or is_hub_id(name):
         return _vision_model(Path(name) if Path(name).is_dir() else hub_folder(name), Path(name).name)
     raise EvaluationError(f"no extractor {name!r}; known: {', '.join(KNOWN)}, or a vision model's folder or Hub id")
@@ -92,6 +98,29 @@ class _TorchXRayVision:
     def features(self, images: np.ndarray) -> np.ndarray:
         small = _resized(images, 224) * 2048 - 1024
         return torch.cat([self.network.features2(part) for part in small.split(32)]).numpy()
+
+
+def is_autoencoder(name: str) -> bool:
+    """Whether a folder, or a part of a shipped model, is an autoencoder of the kinds `AUTOENCODERS`."""
+    folder = Path(name) if Path(name).is_dir() else shipped_folder(name)
+    return (folder / "config.json").is_file() and kind_of(folder) in AUTOENCODERS
+
+
+class _Latents:
+    """An autoencoder's latents, the mean of what it says of a picture, brought to at most `PLACES` places a side."""
+
+    def __init__(self, name: str) -> None:
+        self.name = f"latents:{Path(name).name if Path(name).is_dir() else name}"
+        self.network = load_component(name).eval()
+
+    @torch.no_grad()
+    def features(self, images: np.ndarray) -> np.ndarray:
+        given = torch.from_numpy(np.ascontiguousarray(images, np.float32))[:, None] * 2 - 1
+        parts = given.expand(-1, self.network.config.in_channels, -1, -1).split(8)
+        return torch.cat([self._pooled(self.network.encode(part).latent_dist.mode()) for part in parts]).numpy()
+
+    def _pooled(self, latents: torch.Tensor) -> torch.Tensor:
+        return F.adaptive_avg_pool2d(latents, min(PLACES, latents.shape[-1])).flatten(1)
 
 
 class _Radiomics:

@@ -63,6 +63,11 @@ def shipped_models() -> list[str]:
     return sorted(p.name for p in _weights().iterdir() if p.is_dir()) if _weights().is_dir() else []
 
 
+def shipped_folder(name: str) -> Path:
+    """Where a shipped model or a part of one would be; there is nothing where it is not."""
+    return _weights() / name
+
+
 def model_folder(name_or_folder: str | Path) -> Path:
     """Folder of a shipped model, a local one, or one of the Hub by its id; its weight files are checked to be whole.
 
@@ -72,7 +77,7 @@ def model_folder(name_or_folder: str | Path) -> Path:
         ModelError: no such name or folder, no configuration in it, or a missing or truncated weight file.
     """
     name = str(name_or_folder)
-    shipped, folder = _weights() / name, Path(name_or_folder).expanduser()
+    shipped, folder = shipped_folder(name), Path(name_or_folder).expanduser()
     if shipped.is_dir():
         folder = shipped
     elif folder.suffix == ".safetensors":
