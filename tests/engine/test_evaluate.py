@@ -121,6 +121,8 @@ def test_a_good_set_is_like_real_ones_everywhere(sets, tmp_path):
     assert found["spectrum distance"]["value"] < 0.1
     assert found["AUROC effusion"]["value"] > 0.95
     assert found["Dice to the segmenter's mask"]["value"] > found["Dice to the segmenter's mask"]["floor"] - 0.03
+    assert found["IoU pooled, to the segmenter's"]["value"] > found["IoU pooled, to the segmenter's"]["floor"] - 0.05
+    assert found["surface distance to the segmenter's mask"]["direction"] == "lower"
     assert found["share of copies"]["value"] < 0.2, "5 % by chance, of 64 pictures and 128 held out"
     assert found["membership inference"]["low"] < 0.5 < found["membership inference"]["high"]
     assert {"mask area, distance", "kernel distance, view PA", "kernel distance, sex male"} <= found.keys()

@@ -1,6 +1,7 @@
 """Beside the libraries that are extras, on their own networks: `make test-integrations` has them, other runs skip."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from safetensors.torch import save_file
 from transformers import BertConfig
 
 import tiny
+from skiagraph.errors import EvaluationError
 from skiagraph.evaluation import extractors, frechet_radiomics_distance
 from skiagraph.models.biomedclip import load_biomedclip
 from skiagraph.models.text import encode_text
@@ -91,3 +93,50 @@ def test_the_radiomics_distance_is_frd_scores(tmp_path):
     ours = frechet_radiomics_distance(*features, extractor=extractor.name)
     theirs = frd.compute_frd([str(tmp_path / name) for name in sets], num_workers=1)
     assert ours.value == pytest.approx(theirs, rel=1e-4)
+
+
+def test_a_model_as_open_clip_publishes_it(tmp_path):
+    """Features of pictures and texts are those of the model itself."""
+    library = pytest.importorskip("open_clip")
+    folder = tmp_path / "small-clip"
+    folder.mkdir()
+    vision = {"image_size": 32, "layers": 1, "width": 16, "patch_size": 16, "head_width": 8}
+    text = {"context_length": 12, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
+    torch.manual_seed(0)
+    model = library.CLIP(8, library.CLIPVisionCfg(**vision), library.CLIPTextCfg(**text)).eval()
+    settings = {"mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2]}
+    config = {"model_cfg": {"embed_dim": 8, "vision_cfg": vision, "text_cfg": text}, "preprocess_cfg": settings}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "open_clip_model.safetensors")
+    extractor = extractors.load_extractor(str(folder))
+    assert isinstance(extractor, extractors.DualEncoder)
+    assert extractor.name == "open_clip:small-clip"
+    with torch.no_grad():
+        texts = model.encode_text(library.get_tokenizer("ViT-B-32", context_length=12)(PROMPTS)).numpy()
+        grey = model.encode_image((torch.full((1, 3, 32, 32), 0.6) - 0.5) / 0.2).numpy()
+    assert np.allclose(extractor.texts(PROMPTS), texts, atol=1e-5)
+    assert np.allclose(extractor.features(np.full((1, 64, 64), 0.6, np.float32)), grey, atol=1e-4)
+
+
+def test_inception_from_a_file(tmp_path):
+    """Features are those of torch-fidelity's own network; a pickle that would run something is refused."""
+    library = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
+    weights = tmp_path / "inception.pth"
+    whole = library.torch.load
+    library.torch.load, stored = lambda *a, **k: stored, {}
+    try:
+        with pytest.raises(RuntimeError, match="Missing key") as missing:
+            library.FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path="x")
+    finally:
+        library.torch.load = whole
+    network = missing.traceback[1].frame.f_locals["self"]
+    torch.save(network.state_dict(), weights)
+    extractor = extractors.load_extractor(str(weights))
+    assert extractor.name == "inception-v3-fid"
+    images = np.random.default_rng(0).uniform(size=(2, 64, 64)).astype(np.float32)
+    again = library.FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=str(weights))
+    pixels = torch.from_numpy(np.round(images * 255).astype(np.uint8))[:, None].expand(-1, 3, -1, -1)
+    assert np.allclose(extractor.features(images), again(pixels)[0].numpy(), atol=1e-5)
+    torch.save({"x": Path("harm")}, weights)
+    with pytest.raises(EvaluationError, match="does not hold torch-fidelity's Inception"):
+        extractors.load_extractor(str(weights))

@@ -19,7 +19,7 @@ from skiagraph.engine.edit_measures import EditMeasures, edits, measured_edits
 from skiagraph.engine.evaluation_page import Section, write_page
 from skiagraph.engine.generate import GenerateConfig, generate
 from skiagraph.engine.job import Run, open_run, plain
-from skiagraph.engine.picture_features import Measures, PictureSet, measured, planted
+from skiagraph.engine.picture_features import OVERLAPS, Measures, PictureSet, measured, planted
 from skiagraph.engine.picture_sets import read_set, subgroups, text_of
 from skiagraph.engine.study import StudyConfig
 from skiagraph.engine.utility import FOLDER as UTILITY
@@ -42,6 +42,7 @@ from skiagraph.evaluation.lpips import Lpips
 from skiagraph.evaluation.mask_shapes import MEASURES, shape_distances
 from skiagraph.evaluation.membership import membership_inference
 from skiagraph.evaluation.neighbours import prdc
+from skiagraph.evaluation.overlap import pooled
 from skiagraph.evaluation.result import mean_result
 from skiagraph.evaluation.spectrum import spectrum_distance
 from skiagraph.files import write_json
@@ -287,10 +288,15 @@ def masks(real: PictureSet, synthetic: PictureSet, seed: int) -> Section:
     if any(side is None or len(side) < FEWEST for side in sides):
         return Section(title, "", [])
     results = []
-    for name, direction in (("Dice", "higher"), ("IoU", "higher"), ("HD95", "lower")):
+    for name in OVERLAPS:
         of_real, of_made = (side.arrays[f"mask {name}"].astype(float) for side in sides)
+        direction = "higher" if name in ("Dice", "IoU") else "lower"
         found = mean_result(f"{name} to the segmenter's mask", of_made, direction, seed)
         results.append(replace(found, floor=float(of_real.mean()), details={}))
+    counted = ([side.arrays[f"mask {name}"] for name in ("both", "either")] for side in sides)
+    of_real, of_made = (pooled(*counts, seed=seed) for counts in counted)
+    for found, floor in zip(of_made, of_real, strict=True):
+        results.append(replace(found, name=f"{found.name}, to the segmenter's", floor=floor.value))
     reference, drawn, floor = ({name: s.arrays[f"mask {name}"] for name in MEASURES} for s in _thirds(*sides, seed))
     distances = zip(shape_distances(reference, drawn), shape_distances(reference, floor), strict=True)
     results += [replace(found, floor=other.value) for found, other in distances]

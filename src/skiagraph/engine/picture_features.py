@@ -24,7 +24,7 @@ from skiagraph.evaluation.copies import ALTERATIONS
 from skiagraph.evaluation.extractors import Extractor
 from skiagraph.evaluation.judges import Judge
 from skiagraph.evaluation.mask_shapes import mask_measures
-from skiagraph.evaluation.overlap import dice, hd95, iou
+from skiagraph.evaluation.overlap import dice, hd95, iou, overlaps, surface_distance
 from skiagraph.evaluation.spectrum import log_spectra
 from skiagraph.files import atomic_path, sha256
 from skiagraph.models.latent_segmenter import LatentSegmenter
@@ -33,6 +33,9 @@ from skiagraph.models.segmenter import Segmenter
 SIDE = 256
 PART = 64
 """Pictures in memory at a time."""
+
+OVERLAPS = {"Dice": dice, "IoU": iou, "HD95": hd95, "surface distance": surface_distance}
+"""What a picture's mask is compared by with the one that the segmenter finds."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +103,12 @@ class Measures:
         predicted = np.stack([square((m > 0).astype(np.float32), SIDE) >= 0.5 for m in labels])
         found = mask_measures(drawn)
         known = drawn.any(axis=(1, 2))
-        for name, metric in (("Dice", dice), ("IoU", iou), ("HD95", hd95)):
+        for name, metric in OVERLAPS.items():
             values = np.full(len(drawn), np.nan, np.float32)
             if known.any():
                 values[known] = metric(predicted[known], drawn[known]).details["values"]
             found[name] = values
+        found["both"], found["either"] = (np.where(known, n, 0) for n in overlaps(predicted, drawn))
         return found
 
 

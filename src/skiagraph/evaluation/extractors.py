@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ TORCHXRAYVISION = "torchxrayvision"
 RADIOMICS = "radiomics"
 """Measures of texture by pyradiomics, those of the Frechet radiomics distance (Konz and Osuala et al. 2026)."""
 
+OPEN_CLIP = "open_clip_config.json"
 AUTOENCODERS = ("AutoencoderKL", "SmallAutoencoderKL")
 PLACES = 8
 
@@ -41,11 +43,19 @@ class Extractor(Protocol):
     def features(self, images: np.ndarray) -> np.ndarray: ...
 
 
+@runtime_checkable
+class DualEncoder(Extractor, Protocol):
+    """An encoder of images and texts, such as a CLIP, whose features of both lie in one space."""
+
+    def texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Features float32 (n, d) of texts, cut to what the encoder reads."""
+
+
 def load_extractor(name: str) -> Extractor:
     """An extractor by one of the names `KNOWN`, or a transformers vision model's folder or Hub id, such as RAD-DINO's.
 
     A model that reads texts too, such as a CLIP, becomes a `DualEncoder`. An autoencoder's folder, such as a shipped
-    model's `cxr-256/vae`, gives its latents.
+    model's `cxr-256/vae`, gives its latents; a `.pth` file is the Inception of published Frechet distances.
 
     Raises:
         EvaluationError: another name, a package that is missing, or a folder that does not load.
@@ -62,6 +72,8 @@ def load_extractor(name: str) -> Extractor:
         return ImageNetExtractor(name.removeprefix("imagenet-"))
     if is_autoencoder(name):
         return _Latents(name)
+    if Path(name).suffix == ".pth" and Path(name).is_file():
+        return _Inception(Path(name))
     if Path(name).is_dir() or is_hub_id(name):
         return _vision_model(Path(name) if Path(name).is_dir() else hub_folder(name), Path(name).name)
     raise EvaluationError(f"no extractor {name!r}; known: {', '.join(KNOWN)}, or a vision model's folder or Hub id")
@@ -123,6 +135,29 @@ class _Latents:
         return F.adaptive_avg_pool2d(latents, min(PLACES, latents.shape[-1])).flatten(1)
 
 
+class _Inception:
+    """The network of published Frechet distances, by torch-fidelity, from a file of its weights."""
+
+    def __init__(self, weights: Path) -> None:
+        try:
+            from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+        except ImportError as error:
+            raise EvaluationError(f"Inception needs torch-fidelity ({error}); pip install torch-fidelity") from error
+        try:
+            torch.load(weights, weights_only=True)  # the package itself would run what a pickle holds
+            self.network = FeatureExtractorInceptionV3(
+                "inception", ["2048"], feature_extractor_weights_path=str(weights)
+            )
+        except (OSError, RuntimeError, UnpicklingError) as error:
+            raise EvaluationError(f"{weights} does not hold torch-fidelity's Inception ({one_line(error)})") from error
+        self.name = "inception-v3-fid"
+
+    @torch.no_grad()
+    def features(self, images: np.ndarray) -> np.ndarray:
+        given = torch.from_numpy(np.round(np.asarray(images) * 255).astype(np.uint8))[:, None].expand(-1, 3, -1, -1)
+        return torch.cat([self.network(part)[0] for part in given.split(32)]).numpy()
+
+
 class _Radiomics:
     """The measures that frd-score takes of a whole picture, by its own functions, which read files."""
 
@@ -146,8 +181,10 @@ class _Radiomics:
         return self.measure((path, None))[0]
 
 
-def _vision_model(folder: Path, name: str) -> _VisionModel:
-    """What a transformers folder holds: an encoder of images, or one of images and texts."""
+def _vision_model(folder: Path, name: str) -> Extractor:
+    """What a folder of transformers or open_clip holds: an encoder of images, or one of images and texts."""
+    if (folder / OPEN_CLIP).is_file():
+        return _OpenClip(folder, name)
     from transformers import AutoConfig, AutoModel, AutoTokenizer
     from transformers.image_processing_base import ImageProcessingMixin
 
@@ -161,7 +198,7 @@ def _vision_model(folder: Path, name: str) -> _VisionModel:
         raise EvaluationError(f"{folder} does not load as a vision model ({one_line(error)})") from error
     named = f"{config.model_type}:{name}"
     found = (network, settings, _side(settings, config, folder), named)
-    return _VisionModel(*found) if tokenizer is None else DualEncoder(*found, tokenizer)
+    return _VisionModel(*found) if tokenizer is None else _VisionTextModel(*found, tokenizer)
 
 
 class _VisionModel:
@@ -188,8 +225,8 @@ class _VisionModel:
         return (pooled if pooled is not None else found.last_hidden_state[:, 0]).flatten(1)
 
 
-class DualEncoder(_VisionModel):
-    """A transformers encoder of images and texts, such as a CLIP, whose features of both lie in one space."""
+class _VisionTextModel(_VisionModel):
+    """A transformers encoder of images and texts."""
 
     def __init__(self, network: torch.nn.Module, settings: dict, side: int, name: str, tokenizer: Any) -> None:
         super().__init__(network, settings, side, name)
@@ -199,7 +236,6 @@ class DualEncoder(_VisionModel):
 
     @torch.no_grad()
     def texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Features float32 (n, d) of texts, cut to what the encoder reads."""
         rows = []
         for start in range(0, len(texts), 64):
             part = list(texts[start : start + 64])
@@ -209,6 +245,39 @@ class DualEncoder(_VisionModel):
             found = self.network.get_text_features(**tokens)
             rows.append(found if isinstance(found, torch.Tensor) else found.pooler_output)
         return torch.cat(rows).float().numpy()
+
+
+class _OpenClip:
+    """A model as open_clip publishes it, such as BiomedCLIP."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        try:
+            import open_clip
+        except ImportError as error:
+            raise EvaluationError(
+                f"{folder} needs open_clip ({error}); pip install 'skiagraph[integrations]'"
+            ) from error
+        try:
+            self.network, _ = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
+            self.tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise EvaluationError(f"{folder} does not load as a model of open_clip ({one_line(error)})") from error
+        self.network.eval()
+        self.name = f"open_clip:{name}"
+        settings = open_clip.get_model_preprocess_cfg(self.network)
+        size = settings["size"]
+        self.side = size if isinstance(size, int) else size[0]
+        self.mean, self.std = (torch.tensor(settings[key]).view(1, -1, 1, 1) for key in ("mean", "std"))
+
+    @torch.no_grad()
+    def features(self, images: np.ndarray) -> np.ndarray:
+        parts = _resized(images, self.side).expand(-1, 3, -1, -1).split(16)
+        return torch.cat([self.network.encode_image((x - self.mean) / self.std) for x in parts]).numpy()
+
+    @torch.no_grad()
+    def texts(self, texts: Sequence[str]) -> np.ndarray:
+        parts = (list(texts[start : start + 64]) for start in range(0, len(texts), 64))
+        return torch.cat([self.network.encode_text(self.tokenizer(part)) for part in parts]).float().numpy()
 
 
 def _side(settings: dict, config: object, folder: Path) -> int:

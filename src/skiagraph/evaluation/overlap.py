@@ -1,10 +1,13 @@
-"""How well do masks agree? Dice, IoU (per image and pooled) and the 95th percentile of the Hausdorff distance."""
+"""How well do masks agree? Dice and IoU (per image and pooled), and distances of their borders."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import torch
-from monai.metrics import compute_dice, compute_hausdorff_distance, compute_iou
+from monai.metrics import compute_average_surface_distance, compute_dice, compute_hausdorff_distance, compute_iou
 
 from skiagraph.errors import EvaluationError
 from skiagraph.evaluation.result import MetricResult, bootstrap, mean_result
@@ -35,14 +38,26 @@ def iou(predicted: np.ndarray, true: np.ndarray, *, seed: int = 0) -> MetricResu
 
 def pooled_iou(predicted: np.ndarray, true: np.ndarray, *, seed: int = 0) -> MetricResult:
     """|A and B| / |A or B| with the pixels of all images in one count; large organs weigh more than in `iou`."""
+    return pooled(*overlaps(predicted, true), seed=seed)[1]
+
+
+def overlaps(predicted: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (n,) in both masks of each image, and in either; arguments and errors as in `dice`."""
     a, b = _pair(predicted, true)
-    overlap, union = (a & b).sum(axis=(1, 2)), (a | b).sum(axis=(1, 2))
+    return (a & b).sum(axis=(1, 2)), (a | b).sum(axis=(1, 2))
 
-    def statistic(o: np.ndarray, u: np.ndarray) -> float:
-        return float(o.sum() / u.sum()) if u.sum() else 1.0
 
-    low, high = bootstrap(statistic, overlap, union, seed=seed)
-    return MetricResult("IoU pooled", statistic(overlap, union), low, high, len(a), "higher")
+def pooled(both: np.ndarray, either: np.ndarray, *, seed: int = 0) -> list[MetricResult]:
+    """Dice and IoU of all images in one count, from `overlaps`; 1 where all masks are empty."""
+
+    def of(share: Callable[[float, float], float]) -> Callable[[np.ndarray, np.ndarray], float]:
+        return lambda o, u: float(share(o.sum(), u.sum())) if u.sum() else 1.0
+
+    statistics = {"Dice pooled": of(lambda o, u: 2 * o / (o + u)), "IoU pooled": of(lambda o, u: o / u)}
+    return [
+        MetricResult(name, statistic(both, either), *bootstrap(statistic, both, either, seed=seed), len(both), "higher")
+        for name, statistic in statistics.items()
+    ]
 
 
 def hd95(predicted: np.ndarray, true: np.ndarray, *, spacing: float = 1.0, seed: int = 0) -> MetricResult:
@@ -50,15 +65,30 @@ def hd95(predicted: np.ndarray, true: np.ndarray, *, spacing: float = 1.0, seed:
 
     Both masks empty count as 0, and one empty as the picture's diagonal, the largest distance there is.
     """
+    measure = partial(compute_hausdorff_distance, percentile=95)
+    return _border_distance("HD95", measure, predicted, true, spacing, seed)
+
+
+def surface_distance(predicted: np.ndarray, true: np.ndarray, *, spacing: float = 1.0, seed: int = 0) -> MetricResult:
+    """Mean over images of the mean distance of each border's points to the other border, in `spacing` units.
+
+    Empty masks as in `hd95`.
+    """
+    measure = partial(compute_average_surface_distance, symmetric=True)
+    return _border_distance("surface distance", measure, predicted, true, spacing, seed)
+
+
+def _border_distance(
+    name: str, measure: Callable[..., torch.Tensor], predicted: np.ndarray, true: np.ndarray, spacing: float, seed: int
+) -> MetricResult:  # fmt: skip
     a, b = _pair(predicted, true)
     values = np.zeros(len(a))
     measurable = ~_either_empty(a, b)
     if measurable.any():
         pairs = _batch(a[measurable]), _batch(b[measurable])
-        distances = compute_hausdorff_distance(*pairs, include_background=True, percentile=95, spacing=spacing)
-        values[measurable] = distances.numpy()[:, 0]
+        values[measurable] = measure(*pairs, include_background=True, spacing=spacing).numpy()[:, 0]
     values[_either_empty(a, b) & ~_both_empty(a, b)] = spacing * float(np.hypot(*a.shape[1:]))
-    return mean_result("HD95", values, "lower", seed)
+    return mean_result(name, values, "lower", seed)
 
 
 def _pair(predicted: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
