@@ -8,12 +8,6 @@ REAL = "kermany_pneumonia"
 LUNGS = {"children, same source": REAL, "adults, elsewhere": "covid_chestxray_ccby"}
 """Data sets whose test split is used, by the name a table gives them."""
 
-SOURCES = {
-    REAL: LUNGS,
-    "montgomery": {"adults, same source": "montgomery", "adults, another country": "shenzhen"},
-}
-"""Test sets of lungs by where the real training cases come from. Nothing of the second trained anything."""
-
 POLYPS = ("cvc_clinicdb", "cvc_clinicdb_by_frame")
 """Data sets in colour: split by sequence, and by frame as published."""
 
