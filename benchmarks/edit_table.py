@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,6 @@ from machine import machine
 from skiagraph.data.images import SYNTHETIC_TEXT, write_png
 from skiagraph.engine.manifest import open_manifest, save_manifest
 from skiagraph.evaluation import MetricResult
-from skiagraph.evaluation.features import EXTRACTOR as CLASSIFIER
 from skiagraph.evaluation.statistics import paired_difference
 from skiagraph.files import atomic_path, weight_hashes, write_json
 from skiagraph.models.registry import DEFAULT_MODEL, model_folder
@@ -133,20 +133,32 @@ def _eight_bit(image: np.ndarray) -> np.ndarray:
     return (np.round(image * 255) / 255).astype(np.float32)
 
 
-def _by_finding(result: MetricResult, listed: list[Case]) -> dict[str, list[float]]:
-    """Mean Conf of every kind of case, and their number."""
-    kinds: dict[str, list[float]] = {}
-    for case, value in zip(listed, result.details["values"], strict=True):
-        kind = f"{'add' if case.added else 'remove'} {case.finding}, {case.record.dataset}"
-        kinds.setdefault(kind, []).append(value)
-    return {kind: [float(np.mean(values)), len(values)] for kind, values in sorted(kinds.items())}
+def _by_finding(result: MetricResult, before: MetricResult, listed: list[Case]) -> dict[str, dict[str, Any]]:
+    """Mean Conf of every kind of case, their number, and how much more than before the edit that is."""
+    kinds: dict[str, list[int]] = {}
+    for index, case in enumerate(listed):
+        kinds.setdefault(f"{'add' if case.added else 'remove'} {case.finding}, {case.record.dataset}", []).append(index)
+    patients = np.array([case.record.patient for case in listed])
+    now, was = (np.array(r.details["values"]) for r in (result, before))
+    return {
+        kind: {
+            "Conf": float(now[i].mean()), "n": len(i),
+            "gain": paired_difference("Conf", now[i], was[i], patients[i], "higher").to_dict()
+            if len(set(patients[i])) > 1 else None,
+        }
+        for kind, i in sorted(kinds.items())
+    }  # fmt: skip
 
 
 def _write(
     output: Path, rows: dict[str, dict[str, MetricResult]], listed: list[Case], args: argparse.Namespace
 ) -> None:
-    conf = f"Conf [{CLASSIFIER}]"
-    by_finding = {row: _by_finding(results[conf], listed) for row, results in rows.items()}
+    before = rows["unedited"]
+    by_finding = {
+        conf: {row: _by_finding(results[conf], before[conf], listed) for row, results in rows.items()}
+        for conf in before
+        if conf.startswith("Conf [")
+    }
     found = {row: {m: r.to_dict() | {"details": {}} for m, r in results.items()} for row, results in rows.items()}
     settings = {k: str(v) for k, v in vars(args).items()}
     write_json(
