@@ -5,7 +5,9 @@
     python benchmarks/edit_settings.py --data DIR -o out/edit-settings-pie --method PIE --try --try guidance=10
 
 Each `--try` is one row: the defaults with these values. Edits are kept in `-o`, so that a row is made once; a sheet of
-pictures stands beside each. The judge is a probe that reports nothing elsewhere, and test patients are never used.
+pictures stands beside each. Rows after the first are compared with it on the same cases, over patients; `--only` takes
+cases that get a finding, or that lose one. The judge is a probe that reports nothing elsewhere, and test patients are
+never used.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from skiagraph.engine.contact_sheet import write_contact_sheet
 from skiagraph.engine.manifest import config_hash
 from skiagraph.evaluation import bootstrap, ssim
 from skiagraph.evaluation.judges import Judge
+from skiagraph.evaluation.statistics import paired_difference
 from skiagraph.files import write_json
 from skiagraph.models.registry import DEFAULT_MODEL
 from skiagraph.pipelines.baselines import blended_inpainting, pie
@@ -44,18 +47,31 @@ def main() -> None:
     args = _arguments()
     pipeline = TextToImagePipeline.load(args.model, dtype=getattr(torch, args.dtype))
     judge = probe(TUNING, args.data, args.output)
-    known = prepared("val", args.n, args.data, pipeline.image_side)
-    rows = []
+    known = _chosen(prepared("val", 2 * args.n if args.only else args.n, args.data, pipeline.image_side), args.only)
+    rows, first = [], None
     for changes in args.tries or [[]]:
-        row = _row(pipeline, judge, known, changes, args)
-        rows.append(row)
+        row, towards = _row(pipeline, judge, known, changes, args)
+        first = towards if first is None else first
+        rows.append(row | _compared(towards, first, known))
+        row = rows[-1]
         print(" ".join(f"{k}={v:.3f}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()), flush=True)
         write_json(args.output / "results.json", {"n": len(known), "machine": machine(), "rows": rows})
 
 
+def _chosen(known: list[tuple[Case, Prepared]], only: str | None) -> list[tuple[Case, Prepared]]:
+    return [(c, p) for c, p in known if only is None or c.added == (only == "added")]
+
+
+def _compared(towards: np.ndarray, first: np.ndarray, known: list[tuple[Case, Prepared]]) -> dict:
+    """How much further a row goes than the first, with its interval."""
+    patients = np.array([f"{c.record.dataset}/{c.record.patient}" for c, _ in known])
+    found = paired_difference("towards", towards, first, patients, "higher")
+    return {"over_first": found.value, "over_low": found.low, "over_high": found.high}
+
+
 def _row(
     pipeline: TextToImagePipeline, judge: Judge, known: list, changes: list[str], args: argparse.Namespace
-) -> dict:
+) -> tuple[dict, np.ndarray]:
     settings = replace(EditSettings(), **dict(_parsed(c) for c in changes))
     name = ",".join(changes) or "defaults"
     folder = args.output / f"{name}-{config_hash(asdict(settings))[:6]}"  # the defaults themselves may change
@@ -69,10 +85,11 @@ def _row(
     seconds = (time.perf_counter() - began) / max(1, made)
     after = np.stack([np.asarray(Image.open(folder / c.name), np.float32) / 255 for c, _ in known])
     _sheet(folder / "sheet.png", known, after)
-    return {"row": name, "seconds": seconds, "moved": float(np.mean(moved or [0]))} | _scores(judge, known, after)
+    scores, towards = _scores(judge, known, after)
+    return {"row": name, "seconds": seconds, "moved": float(np.mean(moved or [0]))} | scores, towards
 
 
-def _scores(judge: Judge, known: list[tuple[Case, Prepared]], after: np.ndarray) -> dict:
+def _scores(judge: Judge, known: list[tuple[Case, Prepared]], after: np.ndarray) -> tuple[dict, np.ndarray]:
     """Towards: change of the target finding's probability in the wanted direction, with its interval."""
     before = np.stack([p.image for _, p in known])
     was, now = judge(before), judge(after)
@@ -81,13 +98,14 @@ def _scores(judge: Judge, known: list[tuple[Case, Prepared]], after: np.ndarray)
     inside = [np.abs(a - p.image)[p.roi].mean() for a, (_, p) in zip(after, known, strict=True)]
     denser = np.array([(a - p.image)[p.roi].mean() for a, (_, p) in zip(after, known, strict=True)])
     low, high = bootstrap(np.mean, towards)
+    kinds = {name: chosen for name, chosen in (("add", sign > 0), ("remove", sign < 0)) if chosen.any()}
     return {
-        "towards": float(towards.mean()), "low": low, "high": high, "add": float(towards[sign > 0].mean()),
-        "remove": float(towards[sign < 0].mean()), "right_way": float((towards > 0).mean()),
-        "inside": float(np.mean(inside)), "denser_add": float(np.mean(denser[sign > 0])),
-        "denser_remove": float(np.mean(denser[sign < 0])),
+        "towards": float(towards.mean()), "low": low, "high": high, "right_way": float((towards > 0).mean()),
+        **{name: float(towards[chosen].mean()) for name, chosen in kinds.items()},
+        "inside": float(np.mean(inside)),
+        **{f"denser_{name}": float(np.mean(denser[chosen])) for name, chosen in kinds.items()},
         "ssim": ssim(before, after, data_range=1.0).value,
-    }  # fmt: skip
+    }, towards  # fmt: skip
 
 
 def _sheet(path: Path, known: list[tuple[Case, Prepared]], after: np.ndarray) -> None:
@@ -111,6 +129,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--n", type=int, default=16)
+    parser.add_argument("--only", choices=("added", "removed"), help="kind of cases; both where absent")
     parser.add_argument("--method", choices=METHODS, default="full")
     parser.add_argument("--try", dest="tries", nargs="*", action="append", help="values of one row, such as eta=0")
     return parser.parse_args()

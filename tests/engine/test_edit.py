@@ -49,6 +49,14 @@ def config(picture, model, **changes):
     return EditConfig(**values)
 
 
+def test_findings_that_only_go_are_cleared_with_more_strength(picture, tiny_model, tmp_path):
+    settings = EditSettings(steps=4, strength=0.5, clearing=0.75)
+    asked = {"Normal chest.": 0.75, "Right effusion.": 0.5}
+    for number, (to, strength) in enumerate(asked.items()):
+        made = config(picture, tiny_model, to=to, source="Left effusion.", settings=settings)
+        assert edit(made, tmp_path / str(number))["frames"][0]["strength"] == strength
+
+
 def test_an_edit_keeps_size_and_everything_outside(picture, tiny_model, tmp_path):
     out = tmp_path / "out"
     manifest = edit(config(picture, tiny_model, source="PA view. Adult.", progression=2), out)

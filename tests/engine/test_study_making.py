@@ -76,7 +76,7 @@ def test_cases_that_differ_in_nothing_cannot_be_edited(own, request_of, tmp_path
 
 def test_a_model_of_another_kind_is_refused(request_of):
     request_of.check(1)
-    with pytest.raises(DataError, match="makes grey pictures and the cases are colour; give another --model"):
+    with pytest.raises(DataError, match="makes grey pictures and the cases are in colour; give another --model"):
         request_of.check(3)
 
 

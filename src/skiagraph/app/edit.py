@@ -33,7 +33,7 @@ def tab(runs: Runs) -> None:
             raise gr.Error("choose a radiograph first", print_exception=False)
         config = EditConfig(
             file, to, was, progression=int(frames), roi=_region(file, drawn, runs.root), seed=int(seed),
-            settings=EditSettings(strength=strength, steps=int(steps)),
+            settings=EditSettings(**_strength(strength), steps=int(steps)),
         )  # fmt: skip
         folder, manifest = runs.start("edit", lambda into, listen: edit(config, into, listen=listen), shown)
         rows, before = manifest["frames"], str(folder / "before.png")
@@ -52,7 +52,7 @@ def tab(runs: Runs) -> None:
     to = gr.Textbox("Left lower lobe consolidation.", label="What if it showed")
     with gr.Accordion("More", open=False):
         frames = gr.Slider(1, 8, 1, step=1, label="Pictures on the way, as a film")
-        strength = gr.Slider(0.05, 1, EditSettings.strength, step=0.05, label="Strength")
+        strength = gr.Slider(0, 1, 0, step=0.05, label="Strength; 0 takes the default of what is asked")
         steps = gr.Slider(2, 100, EditSettings.steps, step=1, label="Denoising steps", elem_id="edit-steps")
         seed = gr.Number(0, label="Seed", precision=0, minimum=0)
     buttons = Buttons(runs, "Edit")
@@ -63,6 +63,11 @@ def tab(runs: Runs) -> None:
     film = gr.Gallery(label="Film", columns=4, height="auto", object_fit="contain")
     inputs = [file, drawn, was, to, frames, strength, steps, seed]
     buttons.start(run, inputs, [slider, difference, film, told])
+
+
+def _strength(chosen: float) -> dict[str, float]:
+    """Settings of a strength; none of 0."""
+    return {"strength": chosen, "clearing": chosen} if chosen else {}
 
 
 def _preview(file: str | None) -> dict[str, Any] | None:

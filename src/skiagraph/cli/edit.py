@@ -19,7 +19,15 @@ def run(
     output: Output,
     to: Annotated[str, typer.Option(help="What the picture is to show, such as 'left lower lobe consolidation'.")] = "",
     source: Annotated[str, typer.Option("--from", help="What it shows now; needed to take a finding away.")] = "",
-    strength: Annotated[float | None, typer.Option(min=0.01, max=1, help="How far the picture may move.")] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01,
+            max=1,
+            help="How far the picture may move. [default: 0.6, or 0.8 where findings only go]",
+            show_default=False,
+        ),
+    ] = None,
     roi: Annotated[
         Path | None, typer.Option(help="Mask picture or DICOM SEG of where, instead of the place the words name.")
     ] = None,
@@ -56,7 +64,7 @@ def run(
     from skiagraph.engine.reading import verdict
     from skiagraph.pipelines.counterfactual import EditSettings
 
-    given = {"strength": strength, "steps": steps, "guidance": guidance}
+    given = {"strength": strength, "clearing": strength, "steps": steps, "guidance": guidance}
     settings = EditSettings(**{name: value for name, value in given.items() if value is not None})
     config = EditConfig(
         image=str(image), to=to, source=source, progression=progression, roi=None if roi is None else str(roi),

@@ -194,7 +194,8 @@ class _Worker:
         place = own if own is not None else unsquare(roi.astype(np.float32), radiograph.pixels.shape) >= 0.5
         frames = []
         for number in range(1, config.progression + 1):
-            settings = replace(config.settings, strength=config.settings.strength * number / config.progression)
+            whole = config.settings.strength if wish.come else config.settings.clearing
+            settings = replace(config.settings, strength=whole * number / config.progression)
             made, read = self._best(small, wish, roi, regions, settings)
             change = unsquare(made.change, radiograph.pixels.shape)
             feather = settings.feather * max(radiograph.pixels.shape) / side

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -49,12 +50,12 @@ class Request:
         return model_domain(model_folder(self.model))
 
     def check(self, channels: int) -> None:
-        """Refuse a model whose pictures are of another kind than the cases."""
-        if self.domain.colour != (channels == 3):
-            kinds = {True: "colour", False: "grey"}
+        """Refuse a model of grey pictures for cases in colour."""
+        config = json.loads((model_folder(self.model) / "vae" / "config.json").read_text(encoding="utf-8"))
+        if channels == 3 and config.get("in_channels", 3) == 1:
             raise DataError(
-                f"{self.model} makes {kinds[self.domain.colour]} pictures and the cases are {kinds[channels == 3]}; "
-                "give another --model, or sets that were made before by --synthetic"
+                f"{self.model} makes grey pictures and the cases are in colour; give another --model, or sets "
+                "that were made before by --synthetic"
             )
 
 

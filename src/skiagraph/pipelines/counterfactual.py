@@ -30,6 +30,7 @@ class EditSettings:
 
     start: "inversion" runs DDIM backwards from the image, "noise" adds noise to it (Eq. 2).
     strength: share of the schedule that is run, in (0, 1]; 1 starts from Eq. 2's z_T, which keeps almost nothing.
+    clearing: strength in its place where the job's findings only go; adding gains nothing by it.
     steps: of the whole schedule.
     guidance: guidance scale.
     against: what guidance leads away from: "source", the prompt of the image as it is, or "nothing", the empty one.
@@ -50,6 +51,7 @@ class EditSettings:
 
     start: str = "inversion"
     strength: float = 0.6
+    clearing: float = 0.8
     steps: int = 50
     guidance: float = 7.5
     against: str = "source"
@@ -205,7 +207,7 @@ def check_edit(image: np.ndarray, roi: np.ndarray, anatomy: np.ndarray, s: EditS
         raise MaskError(f"image {image.shape}, region {roi.shape} and organs {anatomy.shape} must have one size (H, W)")
     if not roi.any():
         raise MaskError("the region of interest is empty; name a place that the picture shows")
-    if s.start not in ("inversion", "noise") or not 0 < s.strength <= 1:
+    if s.start not in ("inversion", "noise") or not (0 < s.strength <= 1 and 0 < s.clearing <= 1):
         raise ModelError(f"start {s.start!r} must be inversion or noise, and strength {s.strength} in (0, 1]")
     if s.against not in ("source", "nothing"):
         raise ModelError(f"against {s.against!r} must be source or nothing")
