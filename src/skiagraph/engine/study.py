@@ -128,8 +128,8 @@ def plan(config: StudyConfig) -> dict[str, Any]:
     minutes = (time.perf_counter() - began) / TIMED * config.steps * len(listed) * config.seeds / 60
     making = {} if config.synthetic else {name: seconds_each(m, sets.request) for name, m in sets.ways.items()}
     return {
-        "arms": listed, "trainings": len(listed) * config.seeds, "minutes": round(minutes, 1),
-        "making": {name: round(seconds * config.make / 60, 1) for name, seconds in making.items()},
+        "arms": listed, "trainings": len(listed) * config.seeds, "minutes": round(minutes, 3),
+        "making": {name: round(seconds * config.make / 60, 3) for name, seconds in making.items()},
     }  # fmt: skip
 
 
