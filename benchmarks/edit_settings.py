@@ -52,8 +52,8 @@ def main() -> None:
     for changes in args.tries or [[]]:
         row, towards = _row(pipeline, judge, known, changes, args)
         first = towards if first is None else first
-        rows.append(row | _compared(towards, first, known))
-        row = rows[-1]
+        row |= _compared(towards, first, known)
+        rows.append(row)
         print(" ".join(f"{k}={v:.3f}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()), flush=True)
         write_json(args.output / "results.json", {"n": len(known), "machine": machine(), "rows": rows})
 

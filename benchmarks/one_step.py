@@ -178,6 +178,11 @@ class Bench:
         """The models that are not to be trained, by name."""
         return {name: [load_component(name).to(DEVICE).eval()] for name in self.args.model}
 
+    def chosen(self, rows: dict[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+        """The rows that `--only` names; all where it names none."""
+        only = self.args.only or rows
+        return [(name, change) for name, change in rows.items() if name in only]
+
     def models(self, name: str, make: Callable[[int], AnyRecipe]) -> list[nn.Module]:
         return [self.trained(name, make(seed)) for seed in range(self.args.seeds)]
 
@@ -212,15 +217,11 @@ def ablations(bench: Bench) -> Iterator[dict[str, Any]]:
         "mask-loss": MASK_LOSS,
         **{f"step-at-{t}": {"timestep": t} for t in TIMESTEPS[:-1]},
     }
-    chosen = bench.args.only
-    for name, change in changes.items():
-        if not chosen or name in chosen:
-            models = bench.models(name, lambda seed, c=change: bench.latent(seed, **c))
-            yield from bench.rows(name, models)
+    for name, change in bench.chosen(changes):
+        models = bench.models(name, lambda seed, c=change: bench.latent(seed, **c))
+        yield from bench.rows(name, models)
     paper: dict[str, Any] = {"prediction_type": "epsilon", "one_step_share": 0.0}
-    for name, change in {"paper": paper, "paper-noise-loss": {**paper, "latent_weight": 0.0}}.items():
-        if chosen and name not in chosen:
-            continue
+    for name, change in bench.chosen({"paper": paper, "paper-noise-loss": {**paper, "latent_weight": 0.0}}):
         models = bench.models(name, lambda seed, c=change: bench.latent(seed, **c))
         for t in TIMESTEPS:
             yield from bench.rows(f"{name}, t = {t}", models, lambda m, x, t=t: m.scores(x, timestep=t).argmax(dim=1))
@@ -258,10 +259,7 @@ def score(predicted: np.ndarray, true: np.ndarray, classes: int) -> dict[str, np
 
 def measures_of(row: dict[str, Any]) -> list[str]:
     """A row's measures with their intervals, as text."""
-    shown = []
-    for metric, digits in (("dice", 3), ("iou", 3), ("hd95", 1)):
-        shown.append(interval(row[metric], digits))
-    return shown
+    return [interval(row[metric], digits) for metric, digits in (("dice", 3), ("iou", 3), ("hd95", 1))]
 
 
 def interval(found: MetricResult, digits: int, sign: str = "") -> str:

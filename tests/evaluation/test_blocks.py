@@ -2,13 +2,13 @@
 
 import numpy as np
 
-import skiagraph.evaluation.copies as copies
+import skiagraph.evaluation.vectors as vectors
 from skiagraph.evaluation.copies import CopyCheck, nearest_neighbours
 
 
 def both(monkeypatch, compute):
     whole = compute()
-    monkeypatch.setattr(copies, "BLOCK", 7)
+    monkeypatch.setattr(vectors, "BLOCK", 7)
     return whole, compute()
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-import skiagraph.evaluation.neighbours as neighbours
+import skiagraph.evaluation.vectors as vectors
 from skiagraph.errors import EvaluationError
 from skiagraph.evaluation.neighbours import prdc
 
@@ -25,7 +25,7 @@ def test_values_are_those_of_the_published_package(nearest, shift):
 
 def test_blocks_do_not_change_them(monkeypatch):
     whole = prdc(*sets(), extractor="x")
-    monkeypatch.setattr(neighbours, "BLOCK", 7)
+    monkeypatch.setattr(vectors, "BLOCK", 7)
     assert [r.value for r in prdc(*sets(), extractor="x")] == [r.value for r in whole]
 
 

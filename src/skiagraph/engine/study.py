@@ -101,7 +101,7 @@ def study(config: StudyConfig, output: Path, *, overwrite: bool = False, listen:
         run.claim(*MAKERS[config.task], "own", "training", "results.json", "report.html")
         made = sets.synthetic(output, listen)
         trained = _train_all(config, sets, made, run)
-        scores = _scores(trained, output)
+        scores = read_scores(trained, output)
         judged = Judged(sets.task, held_out, scores)
         found = answers(list(arms(config, made)), judged, VALIDATION)
         cost = _costs(trained)
@@ -268,10 +268,8 @@ def _cell(config: StudyConfig, sets: Sets, made: Mapping[str, Cases], arm: Arm, 
     folder = output / "training" / stem
     more = sets.beside(made[arm.made], arm.real or max(config.real), arm.made) if arm.made else None
     model = _trained(config, sets, arm, seed, made, more, folder)
-    scores = {name: sets.task.scores(model, cases) for name, cases in sets.held_out.items()}
     file = f"scores/{stem}.npz"
-    with atomic_path(output / file) as temporary, open(temporary, "wb") as stream:
-        np.savez(stream, **scores)
+    write_scores(output / file, sets.task, model, sets.held_out)
     remove(folder)
     numbers = {"real": arm.real, "synthetic": len(more[0]) if more else 0}
     seconds = round(time.perf_counter() - began, 1)
@@ -312,8 +310,15 @@ def synthetic_weight(share: float, ratio: float) -> dict[str, float]:
     return {SYNTHETIC: share / (1 - share) / ratio} if share else {}
 
 
-def _scores(trained: Outcome, output: Path) -> dict[str, dict[str, np.ndarray]]:
-    """Scores (seeds, n, ...) by arm and held-out set."""
+def write_scores(path: Path, task: StudyTask, model: torch.nn.Module, held_out: Mapping[str, Cases]) -> None:
+    """Keep what a model says of each held-out set's cases."""
+    scores = {name: task.scores(model, cases) for name, cases in held_out.items()}
+    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
+        np.savez(stream, **scores)
+
+
+def read_scores(trained: Outcome, output: Path) -> dict[str, dict[str, np.ndarray]]:
+    """Scores (seeds, n, ...) by arm and held-out set, of trainings whose first file `write_scores` wrote."""
     scores: dict[str, dict[str, list[np.ndarray]]] = {}
     for kept in trained.kept.values():
         stored = np.load(output / next(iter(kept.files)))

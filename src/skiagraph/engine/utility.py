@@ -15,13 +15,13 @@ from skiagraph.data.datasets import Record
 from skiagraph.engine.evaluation_page import Section
 from skiagraph.engine.job import Done, Run
 from skiagraph.engine.manifest import config_hash
-from skiagraph.engine.study import StudyConfig, by_patient, fit
+from skiagraph.engine.study import StudyConfig, by_patient, fit, read_scores, write_scores
 from skiagraph.engine.study_answers import Judged
 from skiagraph.engine.study_tasks import Cases, Classifying, Pairs
 from skiagraph.errors import EvaluationError
 from skiagraph.evaluation.result import MetricResult
 from skiagraph.evaluation.statistics import grouped_statistic
-from skiagraph.files import atomic_path, remove
+from skiagraph.files import remove
 
 FOLDER = "utility"
 SEEDS = 3
@@ -63,11 +63,8 @@ def utility(run: Run, records: Mapping[str, Sequence[Record]], config: StudyConf
         for arm, cases in arms.items()
         for seed in range(SEEDS)
     }
-    trained = run.each("training classifiers", items, _Worker(config, task, test, run.output)).kept
-    scores = {
-        arm: {TEST: np.stack([np.load(run.output / k.row["file"]) for k in trained.values() if k.row["arm"] == arm])}
-        for arm in arms
-    }
+    trained = run.each("training classifiers", items, _Worker(config, task, {TEST: test}, run.output))
+    scores = read_scores(trained, run.output)
     note = (
         f"AUROC on {len(test.records)} real pictures of classifiers trained on {count} pictures of each kind, {SEEDS} "
         "seeds each, over patients and seeds together; the floor is that of real ones."
@@ -104,16 +101,17 @@ def _results(
 class _Worker:
     """Trains, and writes what each network says of the test pictures."""
 
-    def __init__(self, config: StudyConfig, task: Classifying, test: Cases, output: Path) -> None:
-        self.config, self.task, self.test, self.output = config, task, test, output
+    def __init__(
+        self, config: StudyConfig, task: Classifying, held_out: Mapping[str, Cases], output: Path
+    ) -> None:  # fmt: skip
+        self.config, self.task, self.held_out, self.output = config, task, held_out, output
 
     def __call__(self, items: Sequence[_Training]) -> Iterator[Done]:
         for item in items:
             stem = f"{item.arm} {item.seed}".replace(" ", "-")
-            folder, file = self.output / FOLDER / stem, f"{FOLDER}/{stem}.npy"
+            folder, file = self.output / FOLDER / stem, f"{FOLDER}/{stem}.npz"
             share = 0.5 if item.more is not None else 0.0
             model = fit(self.config, self.task, item.seed, folder, item.cases, item.more, share=share)
-            with atomic_path(self.output / file) as temporary, open(temporary, "wb") as stream:
-                np.save(stream, self.task.scores(model, self.test))
+            write_scores(self.output / file, self.task, model, self.held_out)
             remove(folder)
-            yield Done({"arm": item.arm, "file": file}, files=(file,))
+            yield Done({"arm": item.arm}, files=(file,))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from scipy import ndimage
 
 from skiagraph.errors import EvaluationError
 from skiagraph.evaluation.result import MetricResult, bootstrap, features_of
+from skiagraph.evaluation.vectors import blocks, unit
 
 Images = np.ndarray
 
@@ -27,23 +28,14 @@ ALTERATIONS: Mapping[str, Callable[[Images, np.random.Generator], Images]] = {
 """What a copy may look like, by name: images (n, H, W) in [0, 1] to others of the same shape."""
 
 
-BLOCK = 2048
-"""Rows of a matrix of similarities that are held at a time."""
-
-
 def nearest_neighbours(query: np.ndarray, bank: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Cosine similarity (n,) and index (n,) of the nearest of `bank` (m, d) for each of `query` (n, d)."""
-    others, best, index = _unit(bank).T, [], []
+    others, best, index = unit(bank).T, [], []
     for rows in blocks(len(query)):
-        similarity = _unit(query[rows]) @ others
+        similarity = unit(query[rows]) @ others
         index.append(similarity.argmax(axis=1))
         best.append(similarity.max(axis=1))
     return np.concatenate(best), np.concatenate(index)
-
-
-def blocks(n: int) -> Iterator[slice]:
-    """Slices of `BLOCK` rows, so that a matrix of similarities is never held whole."""
-    return (slice(start, start + BLOCK) for start in range(0, max(n, 1), BLOCK))
 
 
 def thumbnails(images: Images, side: int = 32) -> np.ndarray:
@@ -93,13 +85,13 @@ class CopyCheck:
             raise EvaluationError("one held-out patient has nobody to be compared with; hold out more")
         train, holdout = features_of("training", train), features_of("held-out", holdout)
         self.mean, self.extractor, self.quantile = train.mean(axis=0), extractor, quantile
-        self.train, self.holdout = _unit(train - self.mean), _unit(holdout - self.mean)
+        self.train, self.holdout = unit(train - self.mean), unit(holdout - self.mean)
         self.groups = holdout_groups
         self.threshold = float(np.quantile(self._gaps(self.holdout, holdout_groups), quantile))
 
     def scores(self, features: np.ndarray) -> np.ndarray:
         """Score (n,) of each picture from its features (n, d)."""
-        return self._gaps(_unit(features_of("picture", features) - self.mean))
+        return self._gaps(unit(features_of("picture", features) - self.mean))
 
     def share(self, synthetic: np.ndarray, planted: Mapping[str, np.ndarray] | None = None) -> MetricResult:
         """Share of pictures above the threshold; by chance it is 1 - quantile.
@@ -122,14 +114,14 @@ class CopyCheck:
             details=details,
         )  # fmt: skip
 
-    def _gaps(self, unit: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
+    def _gaps(self, vectors: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
         """Scores of unit vectors (n, d); held-out pictures of a row's own group, if any, are not its neighbours."""
         return np.concatenate(
-            [self._gap(unit[rows], None if groups is None else groups[rows]) for rows in blocks(len(unit))]
+            [self._gap(vectors[rows], None if groups is None else groups[rows]) for rows in blocks(len(vectors))]
         )
 
-    def _gap(self, unit: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
-        to_train, to_others = (unit @ self.train.T).max(axis=1), unit @ self.holdout.T
+    def _gap(self, vectors: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+        to_train, to_others = (vectors @ self.train.T).max(axis=1), vectors @ self.holdout.T
         if groups is not None:
             to_others[groups[:, None] == self.groups] = np.nan
         return (to_train - np.nanmax(to_others, axis=1)) / np.nanstd(to_others, axis=1).clip(1e-9)
@@ -140,7 +132,3 @@ def _zoomed(images: Images, factor: float) -> Images:
     larger = ndimage.zoom(images, (1, factor, factor), order=1)
     top, left = (larger.shape[1] - height) // 2, (larger.shape[2] - width) // 2
     return larger[:, top : top + height, left : left + width].clip(0, 1)
-
-
-def _unit(features: np.ndarray) -> np.ndarray:
-    return features / np.linalg.norm(features, axis=1, keepdims=True).clip(1e-12)

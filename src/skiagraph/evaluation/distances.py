@@ -10,11 +10,9 @@ from scipy import linalg
 
 from skiagraph.errors import EvaluationError
 from skiagraph.evaluation.result import MetricResult, features_of
+from skiagraph.evaluation.vectors import blocks
 
 SUBSETS = 100
-
-BLOCK = 2048
-"""Rows of a kernel matrix that are held at a time."""
 
 
 def frechet_distance(real: np.ndarray, synthetic: np.ndarray, *, extractor: str, seed: int = 0) -> MetricResult:
@@ -103,7 +101,7 @@ def _mmd(a: np.ndarray, b: np.ndarray) -> float:
 
 def _kernel_sum(a: np.ndarray, b: np.ndarray) -> float:
     """Sum over all pairs of (x.y / d + 1)^3, some rows at a time."""
-    parts = (a[start : start + BLOCK] for start in range(0, len(a), BLOCK))
+    parts = (a[rows] for rows in blocks(len(a)))
     return float(sum(((part @ b.T / a.shape[1] + 1) ** 3).sum() for part in parts))
 
 

@@ -19,6 +19,7 @@ from skiagraph.evaluation.copies import THUMBNAIL, thumbnails
 from skiagraph.evaluation.features import EXTRACTOR as CLASSIFIER
 from skiagraph.evaluation.features import classify
 from skiagraph.evaluation.imagenet import NETWORKS, ImageNetExtractor
+from skiagraph.evaluation.vectors import blocks
 from skiagraph.models.hub import hub_folder, is_hub_id
 from skiagraph.models.registry import kind_of, load_component, shipped_folder
 
@@ -31,6 +32,8 @@ RADIOMICS = "radiomics"
 OPEN_CLIP = "open_clip_config.json"
 AUTOENCODERS = ("AutoencoderKL", "SmallAutoencoderKL")
 PLACES = 8
+TEXTS = 64
+"""Texts that an encoder reads at a time."""
 
 KNOWN = (CLASSIFIER, *(f"imagenet-{network}" for network in NETWORKS), THUMBNAIL, TORCHXRAYVISION, RADIOMICS)
 
@@ -202,7 +205,7 @@ def _vision_model(folder: Path, name: str) -> Extractor:
 
 
 class _VisionModel:
-    """A transformers image encoder, its pictures normalised as its `preprocessor_config.json` says."""
+    """An image encoder, whose settings say how pictures are normalised."""
 
     def __init__(self, network: torch.nn.Module, settings: dict, side: int, name: str) -> None:
         self.network, self.side, self.name = network, side, name
@@ -215,8 +218,11 @@ class _VisionModel:
     def features(self, images: np.ndarray) -> np.ndarray:
         return torch.cat([self._pooled(part) for part in _resized(images, self.side).split(16)]).numpy()
 
+    def _normalised(self, images: torch.Tensor) -> torch.Tensor:
+        return (images.expand(-1, 3, -1, -1) - self.mean) / self.std
+
     def _pooled(self, images: torch.Tensor) -> torch.Tensor:
-        pixels = (images.expand(-1, 3, -1, -1) - self.mean) / self.std
+        pixels = self._normalised(images)
         if hasattr(self.network, "get_image_features"):
             found = self.network.get_image_features(pixel_values=pixels)
             return found if isinstance(found, torch.Tensor) else found.pooler_output
@@ -236,18 +242,17 @@ class _VisionTextModel(_VisionModel):
 
     @torch.no_grad()
     def texts(self, texts: Sequence[str]) -> np.ndarray:
-        rows = []
-        for start in range(0, len(texts), 64):
-            part = list(texts[start : start + 64])
-            tokens = self.tokenizer(
-                part, padding="max_length", truncation=True, max_length=self.length, return_tensors="pt"
-            )
-            found = self.network.get_text_features(**tokens)
-            rows.append(found if isinstance(found, torch.Tensor) else found.pooler_output)
-        return torch.cat(rows).float().numpy()
+        return torch.cat([self._of_texts(list(texts[rows])) for rows in blocks(len(texts), TEXTS)]).float().numpy()
+
+    def _of_texts(self, texts: list[str]) -> torch.Tensor:
+        tokens = self.tokenizer(
+            texts, padding="max_length", truncation=True, max_length=self.length, return_tensors="pt"
+        )
+        found = self.network.get_text_features(**tokens)
+        return found if isinstance(found, torch.Tensor) else found.pooler_output
 
 
-class _OpenClip:
+class _OpenClip(_VisionModel):
     """A model as open_clip publishes it, such as BiomedCLIP."""
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -258,26 +263,22 @@ class _OpenClip:
                 f"{folder} needs open_clip ({error}); pip install 'skiagraph[integrations]'"
             ) from error
         try:
-            self.network, _ = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
+            network, _ = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
             self.tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise EvaluationError(f"{folder} does not load as a model of open_clip ({one_line(error)})") from error
-        self.network.eval()
-        self.name = f"open_clip:{name}"
-        settings = open_clip.get_model_preprocess_cfg(self.network)
+        settings = open_clip.get_model_preprocess_cfg(network)
         size = settings["size"]
-        self.side = size if isinstance(size, int) else size[0]
-        self.mean, self.std = (torch.tensor(settings[key]).view(1, -1, 1, 1) for key in ("mean", "std"))
-
-    @torch.no_grad()
-    def features(self, images: np.ndarray) -> np.ndarray:
-        parts = _resized(images, self.side).expand(-1, 3, -1, -1).split(16)
-        return torch.cat([self.network.encode_image((x - self.mean) / self.std) for x in parts]).numpy()
+        ranges = {"image_mean": settings["mean"], "image_std": settings["std"]}
+        super().__init__(network.eval(), ranges, size if isinstance(size, int) else size[0], f"open_clip:{name}")
 
     @torch.no_grad()
     def texts(self, texts: Sequence[str]) -> np.ndarray:
-        parts = (list(texts[start : start + 64]) for start in range(0, len(texts), 64))
-        return torch.cat([self.network.encode_text(self.tokenizer(part)) for part in parts]).float().numpy()
+        parts = (self.tokenizer(list(texts[rows])) for rows in blocks(len(texts), TEXTS))
+        return torch.cat([self.network.encode_text(part) for part in parts]).float().numpy()
+
+    def _pooled(self, images: torch.Tensor) -> torch.Tensor:
+        return self.network.encode_image(self._normalised(images))
 
 
 def _side(settings: dict, config: object, folder: Path) -> int:

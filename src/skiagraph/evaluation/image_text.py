@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from skiagraph.evaluation.result import MetricResult, mean_result
+from skiagraph.evaluation.vectors import unit
 
 MOST = 2000
 """Pictures, drawn at random, whose texts are compared with each other's."""
@@ -26,7 +27,7 @@ def image_text_scores(images: np.ndarray, texts: np.ndarray, *, extractor: str, 
         and "own text before another's" in [0, 1], for each picture the share of other pictures' texts that it fits
         less, a tie counting half: 0.5 where texts say nothing of pictures. Equal texts are not another's.
     """
-    a, b = (x / np.linalg.norm(x, axis=1, keepdims=True).clip(1e-12) for x in (images, texts))
+    a, b = unit(images), unit(texts)
     own = (a * b).sum(axis=1)
     results = [mean_result("CLIPScore", np.maximum(100 * own, 0), "higher", seed)]
     chosen = np.sort(np.random.default_rng(seed).permutation(len(a))[:MOST])

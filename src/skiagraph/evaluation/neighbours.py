@@ -6,9 +6,7 @@ import numpy as np
 
 from skiagraph.errors import EvaluationError
 from skiagraph.evaluation.result import MetricResult, features_of, mean_result
-
-BLOCK = 2048
-"""Rows of a distance matrix that are held at a time."""
+from skiagraph.evaluation.vectors import blocks
 
 NEAREST = 5
 """Neighbours whose distance is a picture's radius, as published."""
@@ -38,8 +36,7 @@ def prdc(real: np.ndarray, synthetic: np.ndarray, *, extractor: str, nearest: in
         )
     real_radius, synthetic_radius = _radii(real, nearest), _radii(synthetic, nearest)
     counts, covered, reached = np.zeros(len(synthetic)), np.zeros(len(real), bool), np.zeros(len(real), bool)
-    for start in range(0, len(synthetic), BLOCK):
-        part = slice(start, start + BLOCK)
+    for part in blocks(len(synthetic)):
         distances = _distances(real, synthetic[part])
         inside = distances < real_radius[:, None]
         counts[part] = inside.sum(axis=0)
@@ -56,7 +53,7 @@ def _named(name: str, values: np.ndarray, extractor: str) -> MetricResult:
 
 def _radii(features: np.ndarray, nearest: int) -> np.ndarray:
     """Distance of each row to its `nearest`-th neighbour; the row itself is the zeroth."""
-    parts = [features[start : start + BLOCK] for start in range(0, len(features), BLOCK)]
+    parts = (features[rows] for rows in blocks(len(features)))
     return np.concatenate([np.partition(_distances(part, features), nearest, axis=1)[:, nearest] for part in parts])
 
 
