@@ -35,6 +35,10 @@ class MaskError(SkiagraphError):
     """Maps or masks of the wrong shape, type or range, or without anything to segment."""
 
 
+class NothingKept(SkiagraphError):
+    """Pictures that were made, and of which none passed what they must pass."""
+
+
 def one_line(error: Exception) -> str:
     """What an error says, on one line of bounded length."""
     return " ".join(str(error).split())[:300]

@@ -88,6 +88,18 @@ def test_time_is_that_of_one_more_image(request_of, monkeypatch):
     assert counts == [1, 3]
 
 
+def test_a_plan_s_few_edits_may_all_fail(request_of, monkeypatch):
+    def unseen(config, folder, listen):
+        return {"edits": []}
+
+    monkeypatch.setattr(job, "edit", unseen)
+    assert seconds_each(edited, request_of) >= 0
+
+
+def test_a_model_without_an_autoencoder_is_left_to_its_maker(request_of):
+    replace(request_of, model="lung-segmenter").check(3)
+
+
 def test_every_task_has_images_of_texts_and_of_real_cases():
     assert {task: tuple(ways) for task, ways in MAKERS.items()} == {
         "segment": ("made", "painted"), "classify": ("made", "edited"),

@@ -28,7 +28,7 @@ from skiagraph.engine.gate import Gate, GateConfig
 from skiagraph.engine.job import Done, open_run, plain
 from skiagraph.engine.manifest import config_hash
 from skiagraph.engine.reading import Reader
-from skiagraph.errors import DataError, ModelError, SkiagraphError
+from skiagraph.errors import DataError, ModelError, NothingKept
 from skiagraph.files import atomic_path, weight_hashes
 from skiagraph.models.registry import DEFAULT_MODEL, load_component, model_folder
 from skiagraph.pipelines.inpaint import InpaintSettings, inpaint, load_painter
@@ -100,6 +100,7 @@ def augment(
         DataError: no such data set, or one without training images that have a mask.
         ReportError: no prompts, or one that names nothing the model knows.
         ModelError: a model that does not load or cannot paint.
+        NothingKept: no image passed the gate.
         SkiagraphError: `output` holds another run.
     """
     records = masked_records(config.dataset, model_domain(model_folder(config.model)).labels)
@@ -241,7 +242,7 @@ class _Worker:
 def _publish(output: Path, kept: list[dict[str, Any]], records: dict[str, Record]) -> None:
     """The table of kept images as a data set, and a contact sheet."""
     if not kept:
-        raise SkiagraphError(f"no image passed the gate; {output / 'manifest.json'} says why each was dropped")
+        raise NothingKept(f"no image passed the gate; {output / 'manifest.json'} says why each was dropped")
     write_folder(
         output,
         (

@@ -6,6 +6,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +19,7 @@ from skiagraph.engine.edit import EditConfig, edit
 from skiagraph.engine.generate import GenerateConfig, generate
 from skiagraph.engine.pairs import PairsConfig, make_pairs
 from skiagraph.engine.picture_sets import text_of
-from skiagraph.errors import DataError, ReportError
+from skiagraph.errors import DataError, NothingKept, ReportError
 from skiagraph.models.registry import DEFAULT_MODEL, model_folder, not_drawn
 from skiagraph.progress import Listener, silent
 
@@ -51,8 +52,9 @@ class Request:
 
     def check(self, channels: int) -> None:
         """Refuse a model of grey pictures for cases in colour."""
-        config = json.loads((model_folder(self.model) / "vae" / "config.json").read_text(encoding="utf-8"))
-        if channels == 3 and config.get("in_channels", 3) == 1:
+        autoencoder = model_folder(self.model) / "vae" / "config.json"
+        config = json.loads(autoencoder.read_text(encoding="utf-8")) if autoencoder.is_file() else {}
+        if channels == 3 and config.get("in_channels") == 1:
             raise DataError(
                 f"{self.model} makes grey pictures and the cases are in colour; give another --model, or sets "
                 "that were made before by --synthetic"
@@ -109,7 +111,7 @@ def edited(request: Request, folder: Path, listen: Listener) -> None:
                  "source": case.key}
             )  # fmt: skip
     if not kept:
-        raise DataError(f"a classifier saw the changes of none of {len(wishes)} edits; leave this way of making out")
+        raise NothingKept(f"a classifier saw the changes of none of {len(wishes)} edits; leave this way of making out")
     write_folder(folder, kept, ("file", "patient", "split", "labels", "view", "age", "sex", "source"))
 
 
@@ -121,12 +123,15 @@ MAKERS: Mapping[str, Mapping[str, Maker]] = {
 
 
 def seconds_each(maker: Maker, request: Request) -> float:
-    """Seconds that one more image takes here: of three, less those of one, so that loading is not counted."""
+    """Seconds that one more image takes here: of three, less those of one, so that loading is not counted.
+
+    So few may all fail to pass what they must pass, which takes as long.
+    """
     took = []
     for count in (1, 3):
         began = time.perf_counter()
-        with TemporaryDirectory() as folder:
-            maker(replace(request, count=count, own=request.own[: 4 * count]), Path(folder) / "made", silent)
+        with TemporaryDirectory() as folder, suppress(NothingKept):
+            maker(replace(request, count=count), Path(folder) / "made", silent)
         took.append(time.perf_counter() - began)
     return max(0.0, took[1] - took[0]) / 2
 
