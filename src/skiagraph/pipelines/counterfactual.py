@@ -209,7 +209,8 @@ def check_edit(image: np.ndarray, roi: np.ndarray, anatomy: np.ndarray, s: EditS
         raise MaskError("the region of interest is empty; name a place that the picture shows")
     if s.start not in ("inversion", "noise") or not (0 < s.strength <= 1 and 0 < s.clearing <= 1):
         raise ModelError(
-            f"start {s.start!r} must be inversion or noise, and strength {s.strength} and clearing {s.clearing} in (0, 1]"
+            f"start {s.start!r} must be inversion or noise, and strength {s.strength} and clearing {s.clearing} must "
+            "lie in (0, 1]"
         )
     if s.against not in ("source", "nothing"):
         raise ModelError(f"against {s.against!r} must be source or nothing")
