@@ -90,7 +90,7 @@ def _editors(pipeline: TextToImagePipeline, args: argparse.Namespace) -> dict[st
         editors["instruction"] = ours(instruction_edit, settings, load_instruction_pipeline(args.instruction))
     for name, folder in args.folder:
         editors[name] = partial(_from_folder, Path(folder))
-    return editors
+    return {name: editor for name, editor in editors.items() if not args.only or name in ("full", *args.only)}
 
 
 def _denser(case: Case, given: Prepared) -> Edit:
@@ -194,6 +194,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="of all ways of editing; default: EditSettings'")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", default=[], help="rows beside full; all where absent")
     parser.add_argument("--encoder", help="local transformers CLIP folder for CLIP-I; default: the ImageNet extractor")
     parser.add_argument("--instruction", help="local diffusers folder of an InstructPix2Pix-type model")
     parser.add_argument("--folder", type=_named_folder, action="append", default=[], metavar="NAME=DIR")

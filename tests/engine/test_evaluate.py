@@ -48,6 +48,7 @@ def write(folder, images, masks=None, ill=lambda index: index % 2):
         Image.fromarray(np.round(image * 255).astype(np.uint8)).save(folder / f"{index}.png")
         row = {"file": f"{index}.png", "patient": f"{folder.name}-{index}", "split": "test", "view": "PA", "age": 40}
         row |= {"report": "Right pleural effusion." if ill(index) else "Normal chest.", "sex": "male", "mask": ""}
+        row["hospital"] = "North" if index < COUNT // 2 else "South"
         if masks is not None:
             Image.fromarray(masks[index].astype(np.uint8) * 255).save(folder / f"{index}-mask.png")
             row["mask"] = f"{index}-mask.png"
@@ -194,6 +195,12 @@ def test_findings_are_subgroups(sets, tmp_path):
     assert found["AUROC effusion, sex male"]["value"] == found["AUROC effusion"]["value"]
     assert found["Dice to the segmenter's mask, view PA"]["n"] == COUNT
     assert "AUROC effusion, finding effusion" not in found
+
+
+def test_hospitals_are_subgroups(sets, tmp_path):
+    found = run(sets, "good", tmp_path)
+    assert found["kernel distance, hospital North"]["n"] == COUNT // 2
+    assert "AUROC effusion, hospital South" in found
 
 
 def test_an_encoder_of_texts_says_how_well_pictures_fit_their_reports(sets, tmp_path, monkeypatch):

@@ -42,7 +42,7 @@ def made_set(folder, classes=("lung",), *, masked=True):
         rows.append(
             {"file": f"images/{name}", "patient": patient, "split": split, "report": 'Edema, "mild".\nPA view.',
              "labels": "edema|effusion" if number else "", "view": "PA", "age": "54.5" if number else "",
-             "sex": "female", "mask": f"masks/{name}" if masked else ""}
+             "sex": "female", "hospital": "North", "mask": f"masks/{name}" if masked else ""}
         )  # fmt: skip
     with open(folder / "metadata.csv", "w", newline="") as stream:
         writer = csv.DictWriter(stream, rows[0])

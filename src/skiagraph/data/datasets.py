@@ -37,7 +37,8 @@ class Record:
 
     `labels` is empty where the dataset names no finding (unknown, which is not `normal`). `mask` is the drawn lung
     mask if there is one; `mask_trusted` says whether its pairing with the image is certain. `source` is the key of the
-    real picture that a synthetic one was made from, if it was.
+    real picture that a synthetic one was made from, if it was; `hospital` is where one was taken, where a data set of
+    several says so.
     """
 
     dataset: str
@@ -53,6 +54,7 @@ class Record:
     detail: str = ""
     report: str | None = None
     source: str | None = None
+    hospital: str | None = None
 
     @property
     def key(self) -> str:
@@ -111,8 +113,8 @@ def read_folder(folder: Path, known: Collection[str] | None = None) -> list[Reco
     """Any other dataset: a folder with `metadata.csv`, one row per image.
 
     Columns: `file` (relative to the folder), `patient` and `split` are required; `report`, `labels` (joined by "|", of
-    `known` unless that is None), `view`, `age` in years, `sex` ("male" or "female"), `mask` and `source` are read where
-    present.
+    `known` unless that is None), `view`, `age` in years, `sex` ("male" or "female"), `mask`, `source` and `hospital`
+    are read where present.
 
     Raises:
         DataError: no such file or column, an unknown split or label, an age that is no number, a missing image, or a
@@ -171,6 +173,7 @@ def _row_record(folder: Path, row: dict[str, str], known: Collection[str] | None
         mask_trusted=bool(row.get("mask")),
         report=row.get("report") or None,
         source=row.get("source") or None,
+        hospital=row.get("hospital") or None,
     )
 
 
@@ -282,6 +285,7 @@ def read_covid_ccby(folder: Path) -> list[Record]:
             view="PA" if row["view"].startswith("PA") else "AP",
             age=float(row["age"]) if row["age"] else None,
             sex={"M": "male", "F": "female"}.get(row["sex"]),
+            hospital="Hannover" if row["location"].startswith("Hannover") else "others",
             mask=folder / "masks" / row["mask"] if row["mask"] else None,
             mask_trusted=bool(row["mask"]),
         )

@@ -308,7 +308,7 @@ def masks(real: PictureSet, synthetic: PictureSet, seed: int) -> Section:
 
 
 def by_subgroup(real: PictureSet, synthetic: PictureSet, extractors: list[str], config: EvaluateConfig) -> Section:
-    """Distances and coverage within each age group, sex, view and finding; within all but findings, AUROC and masks."""
+    """Distances and coverage within each age group, sex, view, hospital and finding; of all but findings the rest."""
     results = []
     for group, sides in _groups(real, synthetic):
         found = []

@@ -243,7 +243,7 @@ def _row(case: Case, file: str, mask: str) -> dict[str, Any]:
     return {
         "file": file, "patient": case.patient, "split": case.split, "report": case.report,
         "labels": "|".join(case.findings), "view": case.view, "age": "" if case.age is None else f"{case.age:g}",
-        "sex": case.sex, "mask": mask, "synthetic": "true" if case.synthetic else "",
+        "sex": case.sex, "hospital": case.hospital, "mask": mask, "synthetic": "true" if case.synthetic else "",
     }  # fmt: skip
 
 
@@ -271,7 +271,7 @@ def _cases(source: str) -> list[Case]:
 def _case(record: Record, stated: bool, manifest: Mapping[str, Any]) -> Case:
     return Case(
         record.path, record.patient, record.split, tuple(sorted(record.labels)), view=record.view or "", age=record.age,
-        sex=record.sex or "", report=record.report or "", mask=record.mask,
+        sex=record.sex or "", report=record.report or "", hospital=record.hospital or "", mask=record.mask,
         synthetic=stated or manifest.get("verb") in MAKERS or _says_synthetic(record.path),
     )  # fmt: skip
 

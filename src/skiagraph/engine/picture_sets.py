@@ -66,9 +66,9 @@ def _with_report(record: Record, domain: Domain) -> Record:
 
 
 def subgroups(record: Record) -> set[str]:
-    """Groups that a record is of: age group, sex and view as far as they are known, and each finding."""
+    """Groups that a record is of: age group, sex, view and hospital as far as they are known, and each finding."""
     age = None if record.is_child is None else ("child" if record.is_child else "adult")
-    known = {"age group": age, "sex": record.sex, "view": record.view}
+    known = {"age group": age, "sex": record.sex, "view": record.view, "hospital": record.hospital}
     return {f"{name} {value}" for name, value in known.items() if value} | {f"finding {x}" for x in record.labels}
 
 

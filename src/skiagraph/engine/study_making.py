@@ -105,14 +105,14 @@ def edited(request: Request, folder: Path, listen: Listener) -> None:
     for number, (case, other, _, _) in enumerate(wishes):
         frame = done.get(f"{number:05d}-{case.path.stem}")
         if frame is not None and all(read["done"] for read in frame["read"]):
-            known = {name: getattr(case, name) for name in ("patient", "view", "age", "sex")}
+            known = {name: getattr(case, name) for name in ("patient", "view", "age", "sex", "hospital")}
             kept.append(
                 {**known, "file": frame["file"], "split": "train", "labels": "|".join(sorted(other.labels)),
                  "source": case.key}
             )  # fmt: skip
     if not kept:
         raise NothingKept(f"a classifier saw the changes of none of {len(wishes)} edits; leave this way of making out")
-    write_folder(folder, kept, ("file", "patient", "split", "labels", "view", "age", "sex", "source"))
+    write_folder(folder, kept, ("file", "patient", "split", "labels", "view", "age", "sex", "hospital", "source"))
 
 
 MAKERS: Mapping[str, Mapping[str, Maker]] = {

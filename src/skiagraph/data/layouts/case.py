@@ -66,6 +66,7 @@ class Case:
     age: float | None = None
     sex: str = ""
     report: str = ""
+    hospital: str = ""
     mask: Path | Member | Callable[[], np.ndarray] | None = None
     classes: tuple[str, ...] = ()
     synthetic: bool = False
@@ -74,7 +75,8 @@ class Case:
         """What is known of the picture beside its pixels, as JSON values; every written layout has it."""
         return {
             "patient": self.patient, "split": self.split, "labels": list(self.findings), "view": self.view,
-            "age": self.age, "sex": self.sex, "report": self.report, "synthetic": self.synthetic,
+            "age": self.age, "sex": self.sex, "report": self.report, "hospital": self.hospital,
+            "synthetic": self.synthetic,
         }  # fmt: skip
 
 
@@ -95,6 +97,7 @@ def case_of(facts: dict[str, Any], image: Path | Member, **more: Any) -> Case:
             "age": years(facts.get("age")),
             "sex": sex_of(facts.get("sex")),
             "report": str(facts.get("report") or facts.get("text") or ""),
+            "hospital": str(facts.get("hospital") or ""),
             "synthetic": str(facts.get("synthetic")).lower() in ("true", "1", "yes"),
             **more,
         }

@@ -8,7 +8,7 @@ from pathlib import Path
 from skiagraph.data.layouts.case import Case, case_of, copy_file, read_rows
 from skiagraph.errors import DataError
 
-COLUMNS = ("file", "patient", "split", "report", "labels", "view", "age", "sex", "mask", "synthetic")
+COLUMNS = ("file", "patient", "split", "report", "labels", "view", "age", "sex", "hospital", "mask", "synthetic")
 """What a column may be mapped to; these are also the columns of the folders that are written."""
 
 
