@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,10 +36,10 @@ BATCH = 32
 def main() -> None:
     """Sample, draw with each decoder, print a row for it and write results.json."""
     args = _arguments()
-    records = _patients(args)
+    records = patients_of(DATASETS, "val", args)
     pipeline = TextToImagePipeline.load(args.model, dtype=torch.bfloat16)
     pipeline.set_progress_bar_config(disable=True)
-    generated = _sampled(pipeline, records, args)
+    generated = sampled(pipeline, records, args)
     pipeline = TextToImagePipeline.load(args.model)
     pictures = [read_radiograph(r.path).pixels for r in records]
     real = np.stack([square(p, pipeline.image_side, fit="pad") for p in pictures])
@@ -55,14 +56,14 @@ def main() -> None:
     write_json(args.output / "results.json", {"n": len(records), "machine": machine(), "rows": rows})
 
 
-def _patients(args: argparse.Namespace) -> list[Record]:
-    """One radiograph of each of n validation patients."""
-    found = load_records(DATASETS, args.data, splits=["val"])
+def patients_of(datasets: Sequence[str], split: str, args: argparse.Namespace) -> list[Record]:
+    """One radiograph of each of n patients of a split."""
+    found = load_records(datasets, args.data, splits=[split])
     first = list({(r.dataset, r.patient): r for r in reversed(found)}.values())[::-1]
     return random.Random(args.seed).sample(first, min(args.n, len(first)))
 
 
-def _sampled(pipeline: TextToImagePipeline, records: list[Record], args: argparse.Namespace) -> Tensor:
+def sampled(pipeline: TextToImagePipeline, records: list[Record], args: argparse.Namespace) -> Tensor:
     """Scaled latents (n, c, h, w) of the records' label rows."""
     parts = []
     for start in track(range(0, len(records), BATCH), "sampling"):

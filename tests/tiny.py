@@ -31,6 +31,7 @@ from transformers import (
 )
 
 from skiagraph.models.autoencoder import SmallAutoencoderKL
+from skiagraph.models.enlarger import Enlarger
 from skiagraph.models.latent_segmenter import LatentSegmenter
 from skiagraph.models.segmenter import Segmenter
 from skiagraph.models.text import small_text_encoder, train_tokenizer
@@ -78,6 +79,10 @@ def autoencoder():
     return random_weights(
         SmallAutoencoderKL(latent_channels=4, block_out_channels=(16, 16), scaling_factor=0.5), seed=1
     )
+
+
+def enlarger():
+    return random_weights(Enlarger(8, 1, 4), seed=7)
 
 
 def colour_autoencoder():

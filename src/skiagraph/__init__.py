@@ -13,6 +13,7 @@ _PUBLIC = {
     "ConvertConfig": "engine.convert:ConvertConfig",
     "EditConfig": "engine.edit:EditConfig",
     "EditSettings": "pipelines.counterfactual:EditSettings",
+    "Enlarger": "models.enlarger:Enlarger",
     "EvaluateConfig": "engine.evaluate:EvaluateConfig",
     "FindingClassifier": "models.finding_classifier:FindingClassifier",
     "GenerateConfig": "engine.generate:GenerateConfig",

@@ -5,6 +5,7 @@ import json
 import pytest
 
 import tiny
+from skiagraph.data.images import read_radiograph
 from skiagraph.data.tables import read_reports
 from skiagraph.engine.generate import GenerateConfig, generate
 from skiagraph.errors import DataError, ModelError, ReportError, SkiagraphError
@@ -99,3 +100,14 @@ def test_schedulers_by_name():
     for name in ("Magic", "UNet2DModel", "utils"):
         with pytest.raises(ModelError, match="no scheduler"):
             make_scheduler(name, {})
+
+
+def test_enlarged_pictures_are_written_in_their_size(tiny_model, tmp_path):
+    pipeline = tiny.pipeline()
+    pipeline.register_modules(enlarger=tiny.enlarger())
+    pipeline.save_pretrained(tmp_path / "model")
+    generate(config(tmp_path / "model", enlarge=True), tmp_path / "o", listen=silent)
+    assert read_radiograph(tmp_path / "o/00001.png").pixels.shape == (2 * tiny.SIDE, 2 * tiny.SIDE)
+    with pytest.raises(ModelError, match="no enlarger"):
+        generate(config(tiny_model, enlarge=True), tmp_path / "p", listen=silent)
+    assert not (tmp_path / "p").exists() or not list((tmp_path / "p").glob("*.png"))

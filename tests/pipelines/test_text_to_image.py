@@ -221,3 +221,20 @@ def test_a_folder_loads_as_diffusers_loads_one_and_prints_nothing(tmp_path, capf
     again = TextToImagePipeline.from_pretrained(tmp_path)
     a, b = (p("Cardiomegaly.", num_inference_steps=2, seeds=[0]).images for p in (pipeline, again))
     np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_an_enlarged_picture_has_twice_the_side_and_its_own_grain(tmp_path):
+    plain = tiny.pipeline()
+    plain.register_modules(enlarger=tiny.enlarger())
+    plain.save_pretrained(tmp_path / "model")
+    pipeline = TextToImagePipeline.load(tmp_path / "model")
+    small, large = (pipeline(PROMPTS, num_inference_steps=2, seeds=[3, 4], enlarge=e).images for e in (False, True))
+    assert large.shape == (2, 2 * tiny.SIDE, 2 * tiny.SIDE)
+    assert small.shape[1] == tiny.SIDE == pipeline.image_side
+    alone = pipeline(PROMPTS[1], num_inference_steps=2, seeds=[4], enlarge=True).images
+    np.testing.assert_allclose(alone[0], large[1], atol=1e-4)
+
+
+def test_a_model_without_an_enlarger_says_so_before_it_draws(pipeline):
+    with pytest.raises(ModelError, match="makes pictures of 64 px and has no enlarger"):
+        pipeline(PROMPTS, enlarge=True)

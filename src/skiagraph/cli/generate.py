@@ -26,6 +26,9 @@ def run(
     scheduler: Annotated[
         str | None, typer.Option(help="Any diffusers scheduler, such as DDIM or UniPCMultistep.")
     ] = None,
+    enlarge: Annotated[
+        bool, typer.Option("--enlarge", help="Draw twice the side: 512 px with the shipped model.")
+    ] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time; does not change them.")] = 8,
     dtype: Annotated[
         Dtype, typer.Option(help="Networks' precision; bfloat16 is faster where the machine has it.")
@@ -49,7 +52,7 @@ def run(
     texts = tuple(report or ()) + (read_reports(reports) if reports else ())
     config = GenerateConfig(
         reports=texts, model=model, count=count, seed=seed, steps=steps, guidance=guidance, negative=negative,
-        scheduler=scheduler, dtype=dtype.value, batch_size=batch_size, device=device,
+        scheduler=scheduler, enlarge=enlarge, dtype=dtype.value, batch_size=batch_size, device=device,
     )  # fmt: skip
     manifest = generate(
         config, output, overwrite=overwrite, extend=extend, executor=make_executor(executor.value, workers, address)

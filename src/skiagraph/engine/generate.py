@@ -36,6 +36,7 @@ class GenerateConfig:
     guidance: float = 2.0
     negative: str = ""
     scheduler: str | None = None
+    enlarge: bool = False
     dtype: str = "float32"
     batch_size: int = 8
     device: str = AUTO
@@ -67,7 +68,7 @@ def generate(
 
     Raises:
         ReportError: no reports, or one that is empty or names nothing known (before any image is made).
-        ModelError: a model that does not load, or an unknown scheduler.
+        ModelError: a model that does not load or cannot enlarge, or an unknown scheduler.
         SkiagraphError: `output` holds another run.
     """
     if not config.reports:
@@ -93,6 +94,8 @@ class _Worker:
         self.config, self.output = config, output
         self.pipeline = load_pipeline(config.model, dtype=getattr(torch, config.dtype), device=config.device)
         self.pipeline.set_progress_bar_config(disable=True)
+        if config.enlarge:
+            self.pipeline.check_enlarges()
         if config.scheduler:
             self.pipeline.scheduler = make_scheduler(config.scheduler, self.pipeline.scheduler.config)
         self.prompts = dict(zip(config.reports, self.pipeline.in_model_words(config.reports), strict=True))
@@ -108,6 +111,7 @@ class _Worker:
             num_inference_steps=self.config.steps,
             guidance_scale=self.config.guidance,
             seeds=[item.seed for item in items],
+            enlarge=self.config.enlarge,
         )
         for item, image, cut in zip(items, result.images, result.truncated, strict=True):
             yield self._written(item, image, cut)

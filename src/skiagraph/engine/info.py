@@ -62,6 +62,7 @@ def _pipeline_costs(pipeline: TextToImagePipeline) -> list[tuple[str, ComponentC
         ("vae.decode", _Call(vae, vae.decode), (latent,)),
         ("vae.encode", _Call(vae, vae.encode), (image,)),
         *([("perceptual_vae.decode", _Call(drawing, drawing.decode), (latent,))] if drawing else []),
+        *([("enlarger", pipeline.enlarger, (image,))] if pipeline.enlarger else []),
     ]
     return [
         (type(getattr(module, "owner", module)).__name__, component_cost(name, module, *inputs))

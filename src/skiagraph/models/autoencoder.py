@@ -171,7 +171,7 @@ class SmallAutoencoderKL(ModelMixin, ConfigMixin):
         features = self.decoder[:-1](z)
         image = self.inverse(z) + self.decoder[-1](features)
         if self.finish is not None:
-            image = self.finish(features, image, _grain(image, generator))
+            image = self.finish(features, image, grain(image, generator))
         return DecoderOutput(sample=image) if return_dict else (image,)
 
     def forward(
@@ -182,7 +182,8 @@ class SmallAutoencoderKL(ModelMixin, ConfigMixin):
         return self.decode(posterior.sample(generator)).sample, posterior
 
 
-def _grain(image: Tensor, generator: Generator | list[Generator] | None) -> Tensor:
+def grain(image: Tensor, generator: Generator | list[Generator] | None) -> Tensor:
+    """Noise (n, 2, H, W) for `Finish`, of its shape and kind: one image's own, or, without a generator, that of all."""
     n, _, height, width = image.shape
     shape = (n if generator else 1, Finish.NOISE, height, width)
     noise = randn_tensor(shape, generator or Generator().manual_seed(0), device=image.device, dtype=torch.float32)

@@ -28,6 +28,7 @@ DEFAULT_SEGMENTER = "lung-segmenter"
 COMPONENTS = {
     "AffinityNet": "skiagraph",
     "AutoencoderKL": "diffusers",
+    "Enlarger": "skiagraph",
     "FindingClassifier": "skiagraph",
     "LatentSegmenter": "skiagraph",
     "Segmenter": "skiagraph",

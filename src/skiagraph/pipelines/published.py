@@ -60,9 +60,10 @@ class StableDiffusionXL(TextToImagePipeline):
         scheduler: SchedulerMixin, text_encoder_2: PreTrainedModel, tokenizer_2: PreTrainedTokenizerBase,
         zero_empty: bool = True, prompt_length: int = 77, prompt_style: str = "report", colour: bool = False,
         perceptual_vae: nn.Module | None = None, domain: str | Mapping[str, Any] = "chest",
+        enlarger: nn.Module | None = None,
     ) -> None:  # fmt: skip
         parts = denoiser, vae, text_encoder, tokenizer, scheduler
-        super().__init__(*parts, prompt_length, prompt_style, colour, perceptual_vae, domain)
+        super().__init__(*parts, prompt_length, prompt_style, colour, perceptual_vae, domain, enlarger)
         self.register_modules(text_encoder_2=text_encoder_2, tokenizer_2=tokenizer_2)
         self.register_to_config(zero_empty=zero_empty)
 

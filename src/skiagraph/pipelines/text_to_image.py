@@ -66,10 +66,11 @@ class TextToImagePipeline(DiffusionPipeline):
         perceptual_vae: draws generated latents in the place of `vae`, whose decoder is faithful: best where a real
             picture is to come back, and without the detail that latents do not hold where there is none.
         domain: what the pictures are of, as `load_domain` takes it.
+        enlarger: gives generated pictures twice the side where asked to.
     """
 
-    model_cpu_offload_seq = "text_encoder->denoiser->vae->perceptual_vae"
-    _optional_components: ClassVar[list[str]] = ["perceptual_vae"]
+    model_cpu_offload_seq = "text_encoder->denoiser->vae->perceptual_vae->enlarger"
+    _optional_components: ClassVar[list[str]] = ["perceptual_vae", "enlarger"]
 
     def __init__(
         self,
@@ -83,11 +84,12 @@ class TextToImagePipeline(DiffusionPipeline):
         colour: bool = False,
         perceptual_vae: nn.Module | None = None,
         domain: str | Mapping[str, Any] = "chest",
+        enlarger: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(
             denoiser=denoiser, vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, scheduler=scheduler,
-            perceptual_vae=perceptual_vae,
+            perceptual_vae=perceptual_vae, enlarger=enlarger,
         )  # fmt: skip
         self.register_to_config(prompt_length=prompt_length, prompt_style=prompt_style, colour=colour, domain=domain)
 
@@ -161,6 +163,7 @@ class TextToImagePipeline(DiffusionPipeline):
         seeds: Sequence[int] | None = None,
         generator: Generator | list[Generator] | None = None,
         latents: Tensor | None = None,
+        enlarge: bool = False,
         output_type: str = "np",
         return_dict: bool = True,
         callback_on_step_end: Callable[[TextToImagePipeline, int, int, dict], dict] | None = None,
@@ -178,6 +181,7 @@ class TextToImagePipeline(DiffusionPipeline):
             seeds: one per image; an image depends on its own seed and not on the batch it is in.
             generator: torch generator(s) instead of seeds, as in diffusers.
             latents: starting noise (n, c, h, w) instead of seeds.
+            enlarge: make pictures of twice `image_side`, by the model's enlarger.
             output_type: "np", "pt", "pil" or "latent"; see `TextToImageOutput`.
             return_dict: else the output's values as a tuple, as in diffusers.
             callback_on_step_end: gets (pipeline, step index, timestep, {"latents": ...}); may return new latents.
@@ -185,10 +189,12 @@ class TextToImagePipeline(DiffusionPipeline):
         Raises:
             ReportError: an empty prompt, or one that names nothing the model knows.
             ModelError: counts of prompts, negative prompts and seeds that do not fit, a seed out of range, a scheduler
-                of another kind of model, or an unknown `output_type`.
+                of another kind of model, an unknown `output_type`, or `enlarge` where the model has no enlarger.
         """
         if output_type not in OUTPUT_TYPES:
             raise ModelError(f"output_type {output_type!r} is unknown; known: {', '.join(OUTPUT_TYPES)}")
+        if enlarge:
+            self.check_enlarges()
         check_scheduler(self.scheduler)
         worded = [with_words(p, naming) for p in self.in_model_words(prompt)]
         prompts = [p for p in worded for _ in range(num_images_per_prompt)]
@@ -208,7 +214,10 @@ class TextToImagePipeline(DiffusionPipeline):
                 if callback_on_step_end is not None:
                     latents = callback_on_step_end(self, index, timestep, {"latents": latents}).get("latents", latents)
                 bar.update()
-        images = latents if output_type == "latent" else _as_type(self.draw(latents, generators), output_type)
+        images = latents
+        if output_type != "latent":
+            drawn = self.draw(latents, generators)
+            images = _as_type(self.enlarge(drawn, generators) if enlarge else drawn, output_type)
         self.maybe_free_model_hooks()
         output = TextToImageOutput(images=images, prompts=prompts, truncated=list(text.truncated[-len(prompts) :]))
         return output if return_dict else output.to_tuple()
@@ -219,6 +228,26 @@ class TextToImagePipeline(DiffusionPipeline):
         The generators, one for all or one each, make its grain; without them, the grain of all is alike.
         """
         return self._decoded(latents, self.vae if self.perceptual_vae is None else self.perceptual_vae, generators)
+
+    def check_enlarges(self) -> None:
+        """Raise ModelError where the model has no enlarger."""
+        if self.enlarger is None:
+            raise ModelError(f"this model makes pictures of {self.image_side} px and has no enlarger; leave it out")
+
+    @torch.no_grad()
+    def enlarge(self, images: np.ndarray, generators: list[Generator] | Generator | None = None) -> np.ndarray:
+        """Pictures float32 (n, 2 H, 2 W) in [0, 1] of generated ones (n, H, W); the generators make their grain.
+
+        Raises:
+            ModelError: the model has no enlarger.
+        """
+        self.check_enlarges()
+        large = []
+        for index, image in enumerate(torch.from_numpy(images)[:, None]):
+            own = generators[index] if isinstance(generators, list) else generators
+            pixels = (image[None] * 2 - 1).to(self._execution_device, self.enlarger.dtype)
+            large.append(self.enlarger(pixels, own)[0, 0].float())
+        return (torch.stack(large) / 2 + 0.5).clamp(0, 1).cpu().numpy()
 
     def decode(self, latents: Tensor) -> np.ndarray:
         """Float32 images (n, H, W), or (n, H, W, 3), in [0, 1] of scaled latents (n, c, h, w), faithfully."""

@@ -93,31 +93,51 @@ class AutoencoderRecipe(_Recipe):
     latent_noise: float = Field(0.5, ge=0, description="largest standard deviation of noise the decoder is to remove")
 
 
-class DecoderLosses(_Strict):
-    """Weights of a perceptual decoder's losses; `critic` is its gradient's share of the others' at the picture."""
+class PerceptualLosses(_Strict):
+    """Weights of a perceptual network's losses; `critic` is its gradient's share of the others' at the picture."""
 
     coarse: float = Field(2.0, ge=0, description="of L1 at a quarter of the size")
     fine: float = Field(0.3, ge=0, description="of L1 at full size")
     features: float = Field(1.0, ge=0, description="of the frozen network's features")
-    consistency: float = Field(0.5, ge=0, description="of a sample's coefficients and its picture's")
+    consistency: float = Field(0.5, ge=0, description="of a sample and what its picture is made back into")
     critic: float = Field(0.8, ge=0)
 
 
-class PerceptualDecoderRecipe(_Recipe):
-    """A decoder for generated latents, from a trained autoencoder's; batches are half real, half generated latents."""
+class _PerceptualRecipe(_Recipe):
+    """What makes generated pictures look real; batches are half real, half generated."""
 
-    task: Literal["perceptual_decoder"]
-    autoencoder: str = Field(description="folder of the faithful autoencoder, from whose decoder this one starts")
     generator: str = Field(description="folder of the text-to-image model whose samples it learns on")
     bank: int = Field(640, ge=32, description="how many samples, rounded up to whole batches")
     bank_steps: int = Field(20, ge=1)
     crop: int = Field(160, ge=64, description="side of training crops in pixels, a multiple of 32")
+    sampling: dict[str, float] = Field({}, description="weights of datasets and labels; 1 where absent")
+    losses: PerceptualLosses = PerceptualLosses()
+
+
+class PerceptualDecoderRecipe(_PerceptualRecipe):
+    """A decoder for generated latents, from a trained autoencoder's."""
+
+    task: Literal["perceptual_decoder"]
+    autoencoder: str = Field(description="folder of the faithful autoencoder, from whose decoder this one starts")
     latent_noise: float = Field(0.4, ge=0)
     train_channels: list[int] = Field([6, 8, 12], description="numbers of first channels seen, drawn for each crop")
     seen_channels: int = Field(8, ge=1, description="number of first channels that the finished decoder sees")
     finish_channels: int = Field(0, ge=0, description="width of layers that draw grain out of noise at full size")
-    sampling: dict[str, float] = Field({}, description="weights of datasets and labels; 1 where absent")
-    losses: DecoderLosses = DecoderLosses()
+
+
+class EnlargerModel(_Strict):
+    """`Enlarger` sizes."""
+
+    width: int = Field(64, ge=8, multiple_of=8)
+    layers: int = Field(4, ge=1)
+    finish_channels: int = Field(16, ge=1)
+
+
+class EnlargerRecipe(_PerceptualRecipe):
+    """Twice the side for generated pictures; `data.image_size` is the large one's side, twice the generator's."""
+
+    task: Literal["enlarger"]
+    model: EnlargerModel = EnlargerModel()
 
 
 class _MaskedRecipe(_Recipe):
@@ -125,6 +145,7 @@ class _MaskedRecipe(_Recipe):
 
     classes: list[str] = ["lung"]
     in_channels: Literal[1, 3] = 1
+    start_from: str | None = Field(None, description="a trained segmenter of the same classes and sizes to fine-tune")
     take: dict[str, int] = Field({}, description="how many training images of a dataset; all where absent")
     mirror: bool = Field(False, description="flip training images either way; not where a class has a side")
     augmentation: float = Field(1.0, ge=0, le=2, description="ranges of random moves and intensities, times this")
@@ -287,6 +308,7 @@ class FineTuneRecipe(_Recipe):
 Recipe = (
     AutoencoderRecipe
     | PerceptualDecoderRecipe
+    | EnlargerRecipe
     | SegmenterRecipe
     | LatentSegmenterRecipe
     | ClassifierRecipe

@@ -26,6 +26,10 @@ def make_task(recipe: Recipe, output: Path, device: torch.device | None = None) 
         from skiagraph.training.tasks.perceptual_decoder import PerceptualDecoderTask
 
         return PerceptualDecoderTask(recipe, output / "cache", device)
+    if recipe.task == "enlarger":
+        from skiagraph.training.tasks.enlarger import EnlargerTask
+
+        return EnlargerTask(recipe, output / "cache", device)
     if recipe.task == "segmenter":
         from skiagraph.training.tasks.segmenter import SegmenterTask
 

@@ -17,7 +17,7 @@ from skiagraph.models.registry import load_component
 from skiagraph.training.images import random_indices, to_model_range
 from skiagraph.training.recipe import LatentSegmenterRecipe
 from skiagraph.training.tasks.autoencoder import patch_transform
-from skiagraph.training.tasks.segmenter import Pairs, augmented, export_segmenter, splits_of, validation_dice
+from skiagraph.training.tasks.segmenter import Pairs, augmented, export_segmenter, splits_of, started, validation_dice
 
 SHARPNESS = 5.0
 """Logits over scores where decoded masks have a loss: a score of 1 is a probability of 0.993."""
@@ -34,7 +34,7 @@ class LatentSegmenterTask:
 
     def __init__(self, recipe: LatentSegmenterRecipe, train: Pairs, val: Pairs) -> None:
         self.recipe, self.train, self.val = recipe, train, val
-        self.model = begin_model(recipe, train)
+        self.model = started(begin_model(recipe, train), recipe)
         self.criterion = DiceCELoss(to_onehot_y=True, softmax=True)
         self.device = torch.device("cpu")
 

@@ -11,7 +11,8 @@ from torch import Generator, Tensor, nn
 
 from skiagraph.data.datasets import Record, masked
 from skiagraph.data.masks import read_mask
-from skiagraph.errors import DataError
+from skiagraph.errors import DataError, RecipeError, one_line
+from skiagraph.models.registry import load_component
 from skiagraph.models.segmenter import Segmenter
 from skiagraph.pipelines.mask_checks import least_agreement
 from skiagraph.training.images import (
@@ -47,10 +48,11 @@ class SegmenterTask:
         self.recipe, self.train, self.val = recipe, train, val
         named = [recipe.sampling.get(name, 1.0) for name in sources]
         self.weights = torch.tensor(named) if recipe.sampling else None
-        self.model = Segmenter(
+        model = Segmenter(
             ("background", *recipe.classes), recipe.architecture, recipe.channels, recipe.data.image_size,
             recipe.in_channels,
         )  # fmt: skip
+        self.model = started(model, recipe)
         self.criterion = DiceCELoss(to_onehot_y=True, softmax=True)
         self.device = torch.device("cpu")
 
@@ -76,6 +78,27 @@ class SegmenterTask:
 
     def export(self, model: nn.Module, folder: Path) -> None:
         export_segmenter(model, self.recipe, self.val, folder)
+
+
+def started(model: nn.Module, recipe: SegmenterRecipe | LatentSegmenterRecipe) -> nn.Module:
+    """The model, with the weights of the trained one that the recipe goes on from, if any.
+
+    Raises:
+        RecipeError: that one has other classes or sizes, or is another network.
+        ModelError: it is not there, or does not load.
+    """
+    if recipe.start_from is None:
+        return model
+    trained = load_component(recipe.start_from)
+    try:
+        if list(trained.config.get("classes", ())) != list(model.config.classes):
+            raise RuntimeError(f"its classes are {trained.config.get('classes')}")
+        model.load_state_dict(trained.state_dict())
+    except RuntimeError as error:
+        raise RecipeError(
+            f"start_from {recipe.start_from} has other classes or sizes than the recipe: {one_line(error)[:200]}"
+        ) from error
+    return model
 
 
 def export_segmenter(

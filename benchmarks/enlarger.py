@@ -1,0 +1,102 @@
+"""Do pictures at twice the side look like radiographs of that side? An enlarger beside bicubic interpolation.
+
+    python benchmarks/enlarger.py --enlarger runs/enlarger/model -o out/enlarger
+
+Small pictures are of n adults of a split, one each: samples of the model for their label rows, and their radiographs
+made small. Each is enlarged in both ways and compared with the radiographs at full size by judges that the enlarger
+was not trained against. The floor is as many radiographs of training patients.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch import Generator
+
+from decoders import patients_of, sampled
+from machine import machine
+from skiagraph.data.datasets import Record
+from skiagraph.data.images import read_radiograph, square
+from skiagraph.evaluation import MetricResult, kernel_distance, sliced_wasserstein, two_sample_test
+from skiagraph.evaluation.imagenet import ImageNetExtractor
+from skiagraph.files import write_json
+from skiagraph.models.enlarger import Enlarger
+from skiagraph.models.registry import DEFAULT_MODEL, load_component
+from skiagraph.pipelines.text_to_image import TextToImagePipeline
+
+ADULTS = ("nih_chestxray14", "nih_chestxray14_more", "montgomery")
+NETWORKS = ("efficientnet-lite0", "efficientnet-lite2")
+SHOWN = 4
+
+
+def main() -> None:
+    """Make the sets, judge each, print a row for it; results.json and examples.png."""
+    args = _arguments()
+    pipeline = TextToImagePipeline.load(args.model)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.enlarger = load_component(args.enlarger).eval()
+    records = patients_of(ADULTS, args.split, args)
+    real = _read(records, 2 * pipeline.image_side)
+    others = patients_of(ADULTS, "train", args)[: len(records)]
+    grain = Generator().manual_seed(args.seed)
+    small = {
+        "radiographs": np.stack([_resized(x, pipeline.image_side, Image.Resampling.BOX) for x in real]),
+        "generated": pipeline.draw(sampled(pipeline, records, args), grain),
+    }
+    sets = {"radiographs of others": _read(others, real.shape[1])}
+    for kind, pictures in small.items():
+        sets[f"{kind}, bicubic"] = np.stack([_resized(x, real.shape[1], Image.Resampling.BICUBIC) for x in pictures])
+        sets[f"{kind}, enlarged"] = pipeline.enlarge(pictures, grain)
+    rows = [_judged(name, real, pictures, records, args.seed) for name, pictures in sets.items()]
+    settings = {k: str(v) for k, v in vars(args).items()}
+    write_json(args.output / "results.json", {"settings": settings, "machine": machine(), "rows": rows})
+    shown = np.concatenate(
+        [np.concatenate(list(sets[name][:SHOWN]), axis=1) for name in ("generated, bicubic", "generated, enlarged")]
+    )
+    Image.fromarray((255 * shown).astype(np.uint8)).save(args.output / "examples.png")
+
+
+def _judged(name: str, real: np.ndarray, pictures: np.ndarray, records: list[Record], seed: int) -> dict:
+    """Distances of a set to the radiographs, PSNR where it is made of them."""
+    found: list[MetricResult] = []
+    for network in NETWORKS:
+        extractor = ImageNetExtractor(network)
+        features = (extractor.features(x, batch_size=8) for x in (real, pictures))
+        found.append(kernel_distance(*features, extractor=extractor.name))
+    found += sliced_wasserstein(real, pictures)[:2]
+    people = np.array([r.patient for r in records])
+    found.append(two_sample_test(real, pictures, real_groups=people, synthetic_groups=people, seed=seed))
+    numbers = {f"{m.name} {m.extractor or ''}".strip(): m.to_dict() for m in found}
+    if name.startswith("radiographs, "):
+        numbers["PSNR"] = float(np.mean(-10 * np.log10(np.square(real - pictures).mean(axis=(1, 2)))))
+    told = [f"{m.name} {m.extractor or ''} {m.value:.2f} ({m.low:.2f} to {m.high:.2f})" for m in found]
+    print(name, *told, f"PSNR {numbers.get('PSNR', float('nan')):.2f}", sep="; ", flush=True)
+    return {"what": name, "n": len(pictures), "measures": numbers}
+
+
+def _read(records: list[Record], side: int) -> np.ndarray:
+    return np.stack([square(read_radiograph(r.path).pixels, side, fit="crop") for r in records])
+
+
+def _resized(pixels: np.ndarray, side: int, how: Image.Resampling) -> np.ndarray:
+    return np.asarray(Image.fromarray(pixels.astype(np.float32)).resize((side, side), how)).clip(0, 1)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="folder of the dataset folders; default $SKIAGRAPH_DATA")
+    parser.add_argument("-o", "--output", type=Path, default=Path("out/enlarger"))
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--enlarger", required=True, help=f"folder of an {Enlarger.__name__}")
+    parser.add_argument("--split", default="val", choices=["val", "test"])
+    parser.add_argument("--n", type=int, default=150)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
