@@ -46,7 +46,7 @@ def main() -> None:
     args = _arguments()
     lines, found = [], []
     for models, sets in ((args.whole, WHOLE), (args.fields, FIELDS)):
-        for kind, dataset in sets.items():
+        for kind, dataset in ((k, d) for k, d in sets.items() if d in args.sets):
             records = masked(load_records([dataset], args.data, splits=["test"]))
             measured = {model: _measured(model, records, args.output / Path(model).name / dataset) for model in models}
             for model, cases in measured.items():
@@ -101,6 +101,8 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--whole", nargs="+", default=["lung-segmenter"])
     parser.add_argument("--fields", nargs="+", default=["lung-field-segmenter"])
+    known = [*WHOLE.values(), *FIELDS.values()]
+    parser.add_argument("--sets", nargs="+", default=known, choices=known, help="data sets to test on")
     parser.add_argument("--data", help="folder of the dataset folders; default $SKIAGRAPH_DATA")
     parser.add_argument("-o", "--output", type=Path, default=Path("out/lung-masks"))
     return parser.parse_args()

@@ -7,9 +7,9 @@
 Every model is trained for the same wall time on the machine at hand (`--minutes`), or for equally many steps
 (`--steps`), and tested, once, after its last step. Trained models are kept in `-o DIR/cells` and shared by the tables;
 an interrupted command goes on from there. Times are of one picture alone, everything from image to label map included.
-Intervals are over patients (sequences of CVC-ClinicDB) and seeds together; ablations are besides compared with the
-first row on the same patients and seeds, p-values corrected for their number (Holm). On a busy machine equal minutes
-are not equal work: run it alone, or by steps.
+Intervals are over patients (sequences of CVC-ClinicDB) and seeds together; peers and ablations are besides compared
+with the first row on the same patients and seeds, p-values corrected for their number (Holm). On a busy machine equal
+minutes are not equal work: run it alone, or by steps.
 
 With the defaults, `speed` takes 30 minutes of training and about 20 of testing, `peers` 90 minutes more, and
 `ablations` nine more models or 4.5 hours, for each seed; `--only` takes some of them. `speed --model
@@ -269,20 +269,24 @@ def interval(found: MetricResult, digits: int, sign: str = "") -> str:
 
 
 def differences(rows: list[dict[str, Any]]) -> str:
-    """Every row's Dice less that of the first row of its test set, on the same patients and seeds."""
+    """Every row's Dice and HD95 less those of the first row of its test set, on the same patients and seeds."""
     first: dict[str, dict[str, Any]] = {}
     pairs = [(row, base) for row in rows if (base := first.setdefault(row["tested_on"], row)) is not row]
-    found = [
-        paired_difference(
-            "dice", *(np.array(r["values"]["dice"]) for r in (row, base)), np.array(row["people"]), "higher"
-        )
-        for row, base in pairs
-    ]
-    corrected = holm(np.array([f.details["p"] for f in found]))
-    lines = ["| what | tested on | Dice over the first's | p (Holm) |", "| --- " * 4 + "|"]
-    for (row, _), f, p in zip(pairs, found, corrected, strict=True):
-        lines.append(f"| {row['name']} | {row['tested_on']} | {interval(f, 4, '+')} | {p:.3f} |")
-    return "\n".join(lines) + "\n"
+    head = [f"| what | tested on |{' over the first | p (Holm) |'.join([' Dice', ' HD95', ''])}", "| --- " * 6 + "|"]
+    lines = [f"| {row['name']} | {row['tested_on']} |" for row, _ in pairs]
+    for metric, digits in (("dice", 4), ("hd95", 2)):
+        found = [
+            paired_difference(
+                metric, *(np.array(r["values"][metric]) for r in (row, base)), np.array(row["people"]),
+                DIRECTIONS[metric],
+            )
+            for row, base in pairs
+        ]  # fmt: skip
+        corrected = holm(np.array([f.details["p"] for f in found]))
+        lines = [
+            f"{line} {interval(f, digits, '+')} | {p:.3f} |" for line, f, p in zip(lines, found, corrected, strict=True)
+        ]
+    return "\n".join([*head, *lines]) + "\n"
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
@@ -306,7 +310,7 @@ def main() -> None:
     write_json(args.output / f"{args.table}.json", {"settings": settings, "machine": machine(), "rows": plain})
     tested = {row["tested_on"]: f"{row['n']} pictures of {row['patients']} patients or sequences" for row in rows}
     about = f"{'; '.join(f'{name}: {cases}' for name, cases in tested.items())}; {machine()}"
-    compared = f"\n{differences(rows)}" if args.table == "ablations" else ""
+    compared = f"\n{differences(rows)}" if args.table != "speed" else ""
     text = f"{about}\n\n{markdown(rows)}{compared}"
     (args.output / f"{args.table}.md").write_text(text, encoding="utf-8")
 
