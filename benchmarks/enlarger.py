@@ -50,7 +50,13 @@ def main() -> None:
     for kind, pictures in small.items():
         sets[f"{kind}, bicubic"] = np.stack([_resized(x, real.shape[1], Image.Resampling.BICUBIC) for x in pictures])
         sets[f"{kind}, enlarged"] = pipeline.enlarge(pictures, grain)
-    rows = [_judged(name, real, pictures, records, args.seed) for name, pictures in sets.items()]
+    extractors = [ImageNetExtractor(network) for network in NETWORKS]
+    features = [e.features(real, batch_size=8) for e in extractors]
+    rows = []
+    for name, pictures in sets.items():
+        pairs = zip(extractors, features, strict=True)
+        found = [kernel_distance(f, e.features(pictures, batch_size=8), extractor=e.name) for e, f in pairs]
+        rows.append(_judged(name, real, pictures, found, np.array([r.patient for r in records]), args.seed))
     settings = {k: str(v) for k, v in vars(args).items()}
     write_json(args.output / "results.json", {"settings": settings, "machine": machine(), "rows": rows})
     shown = np.concatenate(
@@ -59,15 +65,11 @@ def main() -> None:
     Image.fromarray((255 * shown).astype(np.uint8)).save(args.output / "examples.png")
 
 
-def _judged(name: str, real: np.ndarray, pictures: np.ndarray, records: list[Record], seed: int) -> dict:
-    """Distances of a set to the radiographs, PSNR where it is made of them."""
-    found: list[MetricResult] = []
-    for network in NETWORKS:
-        extractor = ImageNetExtractor(network)
-        features = (extractor.features(x, batch_size=8) for x in (real, pictures))
-        found.append(kernel_distance(*features, extractor=extractor.name))
+def _judged(
+    name: str, real: np.ndarray, pictures: np.ndarray, found: list[MetricResult], people: np.ndarray, seed: int
+) -> dict:
+    """A set's row: what was found already, further distances to the radiographs, PSNR where it is made of them."""
     found += sliced_wasserstein(real, pictures)[:2]
-    people = np.array([r.patient for r in records])
     found.append(two_sample_test(real, pictures, real_groups=people, synthetic_groups=people, seed=seed))
     numbers = {f"{m.name} {m.extractor or ''}".strip(): m.to_dict() for m in found}
     if name.startswith("radiographs, "):
