@@ -23,6 +23,7 @@ from probes import DATASETS
 from skiagraph.data.chest.captions import record_prompt
 from skiagraph.data.datasets import Record, load_records
 from skiagraph.data.images import read_radiograph, square
+from skiagraph.devices import fast_bfloat16
 from skiagraph.evaluation import kernel_distance
 from skiagraph.evaluation.imagenet import ImageNetExtractor
 from skiagraph.files import write_json
@@ -37,7 +38,8 @@ def main() -> None:
     """Sample, draw with each decoder, print a row for it and write results.json."""
     args = _arguments()
     records = patients_of(DATASETS, "val", args)
-    pipeline = TextToImagePipeline.load(args.model, dtype=torch.bfloat16)
+    half = fast_bfloat16(torch.device("cpu"))
+    pipeline = TextToImagePipeline.load(args.model, dtype=torch.bfloat16 if half else torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     generated = sampled(pipeline, records, args)
     pipeline = TextToImagePipeline.load(args.model)

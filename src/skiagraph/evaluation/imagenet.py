@@ -48,7 +48,7 @@ class ImageNetExtractor:
         path = getattr(package, f"EfficientnetLite{size}ModelFile").get_model_file_path()
         self.network: Any = EfficientNet.from_name(network)
         self.network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        self.network.eval().requires_grad_(False)
+        self.network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.blocks = [module for module in self.network.modules() if isinstance(module, MBConvBlock)]
 
     @torch.no_grad()
