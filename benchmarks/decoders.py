@@ -38,10 +38,7 @@ def main() -> None:
     """Sample, draw with each decoder, print a row for it and write results.json."""
     args = _arguments()
     records = patients_of(DATASETS, "val", args)
-    half = fast_bfloat16(torch.device("cpu"))
-    pipeline = TextToImagePipeline.load(args.model, dtype=torch.bfloat16 if half else torch.float32)
-    pipeline.set_progress_bar_config(disable=True)
-    generated = sampled(pipeline, records, args)
+    generated = sampled(records, args)
     pipeline = TextToImagePipeline.load(args.model)
     pictures = [read_radiograph(r.path).pixels for r in records]
     real = np.stack([square(p, pipeline.image_side, fit="pad") for p in pictures])
@@ -65,8 +62,11 @@ def patients_of(datasets: Sequence[str], split: str, args: argparse.Namespace) -
     return random.Random(args.seed).sample(first, min(args.n, len(first)))
 
 
-def sampled(pipeline: TextToImagePipeline, records: list[Record], args: argparse.Namespace) -> Tensor:
-    """Scaled latents (n, c, h, w) of the records' label rows."""
+def sampled(records: list[Record], args: argparse.Namespace) -> Tensor:
+    """The model's scaled latents (n, c, h, w) of the records' label rows."""
+    half = fast_bfloat16(torch.device("cpu"))
+    pipeline = TextToImagePipeline.load(args.model, dtype=torch.bfloat16 if half else torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
     parts = []
     for start in track(range(0, len(records), BATCH), "sampling"):
         part = [record_prompt(r) for r in records[start : start + BATCH]]

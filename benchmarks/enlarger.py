@@ -2,9 +2,10 @@
 
     python benchmarks/enlarger.py --enlarger runs/enlarger/model -o out/enlarger
 
-Small pictures are of n adults of a split, one each: samples of the model for their label rows, and their radiographs
-made small. Each is enlarged in both ways and compared with the radiographs at full size by judges that the enlarger
-was not trained against. The floor is as many radiographs of training patients.
+Small pictures are of n adults of a split, one each: samples of the model for their label rows, and their radiographs,
+made small, as the model's encoder and decoder give them back. Each is enlarged in both ways and compared with the
+radiographs at full size by judges that the enlarger was not trained against. The floor is as many radiographs of
+training patients.
 """
 
 from __future__ import annotations
@@ -36,15 +37,15 @@ def main() -> None:
     """Make the sets, judge each, print a row for it; results.json and examples.png."""
     args = _arguments()
     pipeline = TextToImagePipeline.load(args.model)
-    pipeline.set_progress_bar_config(disable=True)
     pipeline.enlarger = load_component(args.enlarger).eval()
     records = patients_of(ADULTS, args.split, args)
     real = _read(records, 2 * pipeline.image_side)
     others = patients_of(ADULTS, "train", args)[: len(records)]
     grain = Generator().manual_seed(args.seed)
+    shrunk = np.stack([_resized(x, pipeline.image_side, Image.Resampling.BOX) for x in real])
     small = {
-        "radiographs": np.stack([_resized(x, pipeline.image_side, Image.Resampling.BOX) for x in real]),
-        "generated": pipeline.draw(sampled(pipeline, records, args), grain),
+        "radiographs drawn again": pipeline.draw(pipeline.encode(shrunk), grain),
+        "generated": pipeline.draw(sampled(records, args), grain),
     }
     sets = {"radiographs of others": _read(others, real.shape[1])}
     for kind, pictures in small.items():
@@ -72,7 +73,7 @@ def _judged(
     found += sliced_wasserstein(real, pictures)[:2]
     found.append(two_sample_test(real, pictures, real_groups=people, synthetic_groups=people, seed=seed))
     numbers = {f"{m.name} {m.extractor or ''}".strip(): m.to_dict() for m in found}
-    if name.startswith("radiographs, "):
+    if name.startswith("radiographs drawn again"):
         numbers["PSNR"] = float(np.mean(-10 * np.log10(np.square(real - pictures).mean(axis=(1, 2)))))
     told = [f"{m.name} {m.extractor or ''} {m.value:.2f} ({m.low:.2f} to {m.high:.2f})" for m in found]
     print(name, *told, f"PSNR {numbers.get('PSNR', float('nan')):.2f}", sep="; ", flush=True)

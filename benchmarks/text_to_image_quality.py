@@ -44,6 +44,8 @@ from skiagraph.evaluation.copies import ALTERATIONS, THUMBNAIL, thumbnails
 from skiagraph.evaluation.features import EXTRACTOR as CLASSIFIER
 from skiagraph.evaluation.features import classify
 from skiagraph.evaluation.imagenet import ImageNetExtractor
+from skiagraph.evaluation.membership import membership_inference
+from skiagraph.evaluation.result import mean_result
 from skiagraph.files import write_json
 from skiagraph.models.registry import DEFAULT_MODEL, load_component
 from skiagraph.pipelines.organs import find_lungs
@@ -94,6 +96,9 @@ def main() -> None:
     results |= _rare(load_records(DATASETS, args.data, splits=["test"]), args)
     results |= _effusion_sides(args)
     results |= _copies(train, holdout, real, synthetic, pipeline, ImageNetExtractor())
+    for name, features in ((ImageNetExtractor().name, ImageNetExtractor().features), (THUMBNAIL, thumbnails)):
+        known = membership_inference(*map(features, (floor, real, synthetic)), extractor=name)
+        results[f"membership inference, patients of one mix [{name}]"] = known
     _report(results, args, len(holdout))
 
 
@@ -174,6 +179,10 @@ def _copies(
         check = CopyCheck(features(pixels), features(real), extractor=name, **groups)
         result = check.share(features(synthetic), {kind: features(x) for kind, x in kinds.items()})
         results[f"copies [{name}]"] = result
+        above = np.array(result.details["scores"]) > check.threshold
+        for dataset in sorted({r.dataset for r in holdout}):
+            chosen = above[[r.dataset == dataset for r in holdout]].astype(float)
+            results[f"copies, as of {dataset} [{name}]"] = mean_result("share of copies", chosen, "lower", seed=0)
     return results
 
 

@@ -31,7 +31,6 @@ class PerceptualLoss:
     def __init__(self, weigh: PerceptualLosses) -> None:
         self.weigh = weigh
         self.extractor = ImageNetExtractor(EXTRACTOR)
-        self.extractor.network.requires_grad_(False).to(memory_format=torch.channels_last)
 
     def critic(self) -> Critic:
         """A new critic of this network's stages."""

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import PartialState
+from diffusers.configuration_utils import FrozenDict
+from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor, nn
 
 from skiagraph.domains.domain import load_domain
 from skiagraph.errors import RecipeError
+from skiagraph.files import atomic_path
 from skiagraph.models.enlarger import Enlarger, shrunk
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
+from skiagraph.progress import progress
 from skiagraph.training.images import load_images, random_indices, record_weight, records_of, to_model_range
 from skiagraph.training.perceptual import PerceptualLoss, random_crops
 from skiagraph.training.recipe import EnlargerRecipe
@@ -20,22 +25,34 @@ from skiagraph.training.tasks.perceptual_decoder import sample_bank
 
 DRAWN_AT_ONCE = 32
 
+COARSE = 4
+"""What a sample is to keep: means of so many of its pixels a side."""
+
 
 class EnlargerTask:
-    """`PerceptualLoss` of enlarged pictures; generated ones, made small again, must be what they were."""
+    """`PerceptualLoss` of enlarged pictures.
+
+    All small pictures are drawn by the generator's decoder, whose faults are to be mended and not to be made larger:
+    those of radiographs, with the radiographs at full size to be near to, and those of samples, which must stay what
+    they were at a quarter of their size.
+    """
 
     def __init__(self, recipe: EnlargerRecipe, cache: Path, device: torch.device) -> None:
         self.recipe, self.device = recipe, device
         records, val = records_of(recipe, "train"), records_of(recipe, "val")
         self.weights = torch.tensor([record_weight(r, recipe.sampling) for r in records])
         prompts = list(map(load_domain(recipe.domain).record_prompt, records))
-        with PartialState().main_process_first():
-            latents = sample_bank(recipe, prompts, self.weights, cache / "bank", device)
-        self.bank = _drawn(recipe, latents, device)
         self.train, self.val = (
             load_images(part, recipe.data.image_size, recipe.data.fit)
             for part in (records, val[:: max(1, len(val) // 48)])
         )
+        drawn = cache / "drawn.safetensors"
+        with PartialState().main_process_first():
+            latents = sample_bank(recipe, prompts, self.weights, cache / "bank", device)
+            if not drawn.is_file():
+                with atomic_path(drawn) as temporary:
+                    save_file(_drawn(recipe, latents, {"train": self.train, "val": self.val}, device), temporary)
+        self.drawn = load_file(drawn)
         self.perceptual = PerceptualLoss(recipe.losses)
         parts = {"enlarger": Enlarger(**recipe.model.model_dump()), "critic": self.perceptual.critic()}
         self.model = nn.ModuleDict(parts).to(memory_format=torch.channels_last)
@@ -47,22 +64,29 @@ class EnlargerTask:
     def loss(self, model: nn.Module, batch_size: int, generator: Generator) -> tuple[Tensor, dict[str, Tensor]]:
         parts = getattr(model, "module", model)
         half, side = batch_size // 2, self.recipe.crop // Enlarger.FACTOR
-        real = to_model_range(self.train[random_indices(len(self.train), half, generator, self.weights)])
-        images = random_crops(real, side, generator, Enlarger.FACTOR).to(self.device)
-        made = random_crops(self.bank[random_indices(len(self.bank), half, generator)], side, generator)
-        made = to_model_range(made).to(self.device)
-        large = parts["enlarger"](torch.cat([shrunk(images), made]), generator).float()
-        return self.perceptual(parts["critic"], large, images, lambda pixels: F.l1_loss(shrunk(pixels), made))
+        chosen = random_indices(len(self.train), half, generator, self.weights)
+        drawn = F.interpolate(self.drawn["train"][chosen], scale_factor=Enlarger.FACTOR)  # nearest: crops are of both
+        both = random_crops(torch.cat([self.train[chosen], drawn], dim=1), side, generator, Enlarger.FACTOR)
+        both = to_model_range(both).to(self.device)
+        images, again = both[:, :1], both[:, 1:, :: Enlarger.FACTOR, :: Enlarger.FACTOR]
+        samples = self.drawn["bank"][random_indices(len(self.drawn["bank"]), half, generator)]
+        made = to_model_range(random_crops(samples, side, generator)).to(self.device)
+        large = parts["enlarger"](torch.cat([again, made]), generator).float()
+
+        def inconsistency(pixels: Tensor) -> Tensor:
+            return F.l1_loss(F.avg_pool2d(pixels, COARSE * Enlarger.FACTOR), F.avg_pool2d(made, COARSE))
+
+        return self.perceptual(parts["critic"], large, images, inconsistency)
 
     @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """PSNR and distance of features (of the network that it learns from) of radiographs made small and enlarged."""
+        """PSNR and distance of features (of the network that it learns from) of radiographs drawn and enlarged."""
         squared, features = [], []
-        for chunk in self.val.split(8):
-            images = to_model_range(chunk).to(self.device)
-            large = model["enlarger"](shrunk(images)).float().clamp(-1, 1)
-            squared.append((large - images).square().mean(dim=(1, 2, 3)))
-            features.append(self.perceptual.distance(large, images))
+        for large, small in zip(self.val.split(8), self.drawn["val"].split(8), strict=True):
+            images = to_model_range(large).to(self.device)
+            enlarged = model["enlarger"](to_model_range(small).to(self.device)).float().clamp(-1, 1)
+            squared.append((enlarged - images).square().mean(dim=(1, 2, 3)))
+            features.append(self.perceptual.distance(enlarged, images))
         psnr = (10 * torch.log10(4 / torch.cat(squared))).mean()
         return {"val_psnr": float(psnr), "val_features": float(torch.cat(features).mean())}
 
@@ -70,8 +94,8 @@ class EnlargerTask:
         model["enlarger"].half().save_pretrained(folder)
 
 
-def _drawn(recipe: EnlargerRecipe, latents: Tensor, device: torch.device) -> Tensor:
-    """Pictures uint8 (n, 1, side, side) of a bank's latents, as the generator draws them.
+def _drawn(recipe: EnlargerRecipe, bank: Tensor, images: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """Pictures uint8 (n, 1, side, side) as the generator draws them: "bank" of its latents, others of large images.
 
     Raises:
         RecipeError: they are not half as large as the recipe's images.
@@ -82,9 +106,22 @@ def _drawn(recipe: EnlargerRecipe, latents: Tensor, device: torch.device) -> Ten
             f"data.image_size is {recipe.data.image_size}, and {recipe.generator} makes {pipeline.image_side} px; "
             f"give {Enlarger.FACTOR * pipeline.image_side}"
         )
-    config, parts = pipeline.vae.config, []
-    for start, part in enumerate(latents.split(DRAWN_AT_ONCE)):
-        scaled = (part - config.shift_factor) * config.scaling_factor
-        pictures = pipeline.draw(scaled.to(device), Generator().manual_seed(start))
-        parts.append(torch.from_numpy((255 * pictures).round().astype("uint8"))[:, None])
-    return torch.cat(parts)
+    config, grain = pipeline.vae.config, Generator().manual_seed(recipe.seed)
+    found = {"bank": [_bytes(pipeline.draw(z.to(device), grain)) for z in _scaled(bank, config).split(DRAWN_AT_ONCE)]}
+    with progress("drawing again", sum(map(len, images.values()))) as update:
+        done = 0
+        for name, whole in images.items():
+            found[name] = []
+            for part in whole.split(DRAWN_AT_ONCE):
+                small = shrunk(part.float() / 255)[:, 0].numpy()
+                found[name].append(_bytes(pipeline.draw(pipeline.encode(small), grain)))
+                update(done := done + len(part), "")
+    return {name: torch.cat(pictures) for name, pictures in found.items()}
+
+
+def _scaled(latents: Tensor, config: FrozenDict) -> Tensor:
+    return (latents - config.shift_factor) * config.scaling_factor
+
+
+def _bytes(pictures: np.ndarray) -> Tensor:
+    return torch.from_numpy((255 * pictures).round().astype(np.uint8))[:, None]
