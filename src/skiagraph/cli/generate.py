@@ -27,7 +27,7 @@ def run(
         str | None, typer.Option(help="Any diffusers scheduler, such as DDIM or UniPCMultistep.")
     ] = None,
     enlarge: Annotated[
-        bool, typer.Option("--enlarge", help="Draw twice the side: 512 px with the shipped model.")
+        bool, typer.Option("--enlarge", help="Draw twice the side: 512 px with the shipped model, of adults.")
     ] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time; does not change them.")] = 8,
     dtype: Annotated[

@@ -25,6 +25,7 @@ from skiagraph.devices import seeded, usable_device
 from skiagraph.domains.domain import Domain, load_domain
 from skiagraph.errors import ModelError, ReportError
 from skiagraph.files import write_json
+from skiagraph.models.enlarger import Enlarger
 from skiagraph.models.registry import DEFAULT_MODEL, loading, model_folder, require_kind
 from skiagraph.models.text import TextStates, encode_text, load_text_model
 from skiagraph.models.uvit import UViT2DModel
@@ -84,7 +85,7 @@ class TextToImagePipeline(DiffusionPipeline):
         colour: bool = False,
         perceptual_vae: nn.Module | None = None,
         domain: str | Mapping[str, Any] = "chest",
-        enlarger: nn.Module | None = None,
+        enlarger: Enlarger | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(
