@@ -72,6 +72,14 @@ def test_kernel_distance_is_unbiased_and_grows():
     assert far.low > max(values)
 
 
+@pytest.mark.parametrize("n", [60, 100, 250])
+def test_kernel_distance_s_interval_is_as_wide_as_fresh_samples_vary(n):
+    rng = np.random.default_rng(n)
+    found = [kernel_distance(rng.normal(size=(n, 8)), rng.normal(0.5, 1, (n, 8)), extractor="x") for _ in range(60)]
+    spread = np.mean([(f.high - f.low) / 2 / 1.96 for f in found])
+    assert np.std([f.value for f in found]) == pytest.approx(spread, rel=0.3)
+
+
 def test_auroc_by_pairs():
     y, s = RNG.integers(0, 2, 80), RNG.normal(size=80)
     pairs = (s[y == 1][:, None] > s[y == 0][None]).mean()
