@@ -29,7 +29,7 @@ def test_shipped_models_are_whole_and_small():
     assert all((folder / "README.md").is_file() and (folder / CHECKSUMS).is_file() for folder in folders)
     sizes = {f.name: sum(p.stat().st_size for p in f.rglob("*.safetensors")) for f in folders}
     assert sizes[DEFAULT_MODEL] <= 40e6
-    assert sum(sizes.values()) <= 45e6
+    assert sum(sizes.values()) <= 46e6
 
 
 def test_no_place_of_the_machine_that_made_them_ships():
