@@ -21,7 +21,7 @@ from decoders import patients_of, sampled
 from machine import machine
 from skiagraph.data.datasets import Record
 from skiagraph.data.images import read_radiograph, square
-from skiagraph.evaluation import MetricResult, kernel_distance, sliced_wasserstein, two_sample_test
+from skiagraph.evaluation import kernel_distance, sliced_wasserstein, two_sample_test
 from skiagraph.evaluation.imagenet import ImageNetExtractor
 from skiagraph.files import write_json
 from skiagraph.models.enlarger import Enlarger
@@ -51,13 +51,9 @@ def main() -> None:
     for kind, pictures in small.items():
         sets[f"{kind}, bicubic"] = np.stack([_resized(x, real.shape[1], Image.Resampling.BICUBIC) for x in pictures])
         sets[f"{kind}, enlarged"] = pipeline.enlarge(pictures, grain)
-    extractors = [ImageNetExtractor(network) for network in NETWORKS]
-    features = [e.features(real, batch_size=8) for e in extractors]
-    rows = []
-    for name, pictures in sets.items():
-        pairs = zip(extractors, features, strict=True)
-        found = [kernel_distance(f, e.features(pictures, batch_size=8), extractor=e.name) for e, f in pairs]
-        rows.append(_judged(name, real, pictures, found, np.array([r.patient for r in records]), args.seed))
+    judges = [(e, e.features(real, batch_size=8)) for e in map(ImageNetExtractor, NETWORKS)]
+    people = np.array([r.patient for r in records])
+    rows = [_judged(name, real, pictures, judges, people, args.seed) for name, pictures in sets.items()]
     settings = {k: str(v) for k, v in vars(args).items()}
     write_json(args.output / "results.json", {"settings": settings, "machine": machine(), "rows": rows})
     shown = np.concatenate(
@@ -67,9 +63,11 @@ def main() -> None:
 
 
 def _judged(
-    name: str, real: np.ndarray, pictures: np.ndarray, found: list[MetricResult], people: np.ndarray, seed: int
-) -> dict:
-    """A set's row: what was found already, further distances to the radiographs, PSNR where it is made of them."""
+    name: str, real: np.ndarray, pictures: np.ndarray, judges: list[tuple[ImageNetExtractor, np.ndarray]],
+    people: np.ndarray, seed: int,
+) -> dict:  # fmt: skip
+    """Distances of a set to the radiographs, whose features come with each judge; PSNR where it is made of them."""
+    found = [kernel_distance(f, e.features(pictures, batch_size=8), extractor=e.name) for e, f in judges]
     found += sliced_wasserstein(real, pictures)[:2]
     found.append(two_sample_test(real, pictures, real_groups=people, synthetic_groups=people, seed=seed))
     numbers = {f"{m.name} {m.extractor or ''}".strip(): m.to_dict() for m in found}

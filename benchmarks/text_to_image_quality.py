@@ -95,10 +95,7 @@ def main() -> None:
         results |= _intended(holdout, judge(real), f"real [{judge.name}]")
     results |= _rare(load_records(DATASETS, args.data, splits=["test"]), args)
     results |= _effusion_sides(args)
-    results |= _copies(train, holdout, real, synthetic, pipeline, ImageNetExtractor())
-    for name, features in ((ImageNetExtractor().name, ImageNetExtractor().features), (THUMBNAIL, thumbnails)):
-        known = membership_inference(*map(features, (floor, real, synthetic)), extractor=name)
-        results[f"membership inference, patients of one mix [{name}]"] = known
+    results |= _copies(train, holdout, {**sets, "real": real}, pipeline, ImageNetExtractor())
     _report(results, args, len(holdout))
 
 
@@ -164,8 +161,8 @@ def _effusion_sides(args: argparse.Namespace) -> Results:
 
 
 def _copies(
-    train: list[Record], holdout: list[Record], real: np.ndarray, synthetic: np.ndarray,
-    pipeline: TextToImagePipeline, extractor: ImageNetExtractor,
+    train: list[Record], holdout: list[Record], sets: dict[str, np.ndarray], pipeline: TextToImagePipeline,
+    extractor: ImageNetExtractor,
 ) -> Results:  # fmt: skip
     pixels = _pixels(train)
     rng = np.random.default_rng(0)
@@ -176,9 +173,12 @@ def _copies(
     groups = {"train_groups": _patients(train), "holdout_groups": _patients(holdout)}
     results = {}
     for name, features in ((extractor.name, extractor.features), (THUMBNAIL, thumbnails)):
-        check = CopyCheck(features(pixels), features(real), extractor=name, **groups)
-        result = check.share(features(synthetic), {kind: features(x) for kind, x in kinds.items()})
+        real, synthetic, known = (features(sets[kind]) for kind in ("real", "generated", "floor"))
+        check = CopyCheck(features(pixels), real, extractor=name, **groups)
+        result = check.share(synthetic, {kind: features(x) for kind, x in kinds.items()})
         results[f"copies [{name}]"] = result
+        found = membership_inference(known, real, synthetic, extractor=name)
+        results[f"membership inference, patients of one mix [{name}]"] = found
         above = np.array(result.details["scores"]) > check.threshold
         for dataset in sorted({r.dataset for r in holdout}):
             chosen = above[[r.dataset == dataset for r in holdout]].astype(float)

@@ -192,6 +192,18 @@ def test_an_enlarger_learns_all_its_losses(tmp_path):
         assert not torch.allclose(after(small), interpolated, atol=1e-4)
 
 
+def test_an_enlarger_s_crops_are_of_one_place(tmp_path):
+    phantoms.dataset(tmp_path / "data")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(enlarger_text(tmp_path) + OPTIM)
+    task = make_task(load_recipe(path), tmp_path / "run")
+    assert task.drawn["train"].shape == (len(task.train), 1, 64, 64)
+    task.drawn["train"] = task.train[..., ::2, ::2]
+    images, again = task._crops(6, 16, torch.Generator().manual_seed(0))
+    assert images.shape == (6, 1, 32, 32)
+    assert torch.equal(images[..., ::2, ::2], again)
+
+
 def test_an_enlarger_s_images_are_twice_the_generator_s(tmp_path):
     phantoms.dataset(tmp_path / "data")
     path = tmp_path / "recipe.yaml"

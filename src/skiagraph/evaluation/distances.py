@@ -14,6 +14,9 @@ from skiagraph.evaluation.vectors import blocks
 
 SUBSETS = 100
 
+FEWEST = 4
+"""Samples on a side, of which half are still two."""
+
 
 def frechet_distance(real: np.ndarray, synthetic: np.ndarray, *, extractor: str, seed: int = 0) -> MetricResult:
     """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^1/2) of features (n, d) (Heusel et al. 2017, arXiv 1706.08500).
@@ -24,8 +27,6 @@ def frechet_distance(real: np.ndarray, synthetic: np.ndarray, *, extractor: str,
     """
     real, synthetic = _pair(real, synthetic)
     n, d = min(len(real), len(synthetic)), real.shape[1]
-    if n < 4:
-        raise EvaluationError(f"{n} samples are too few for a covariance; give at least 4 on each side")
     if n < d:
         warnings.warn(f"{n} samples of {d} features: the covariance is singular; use the kernel distance", stacklevel=2)
     value = _frechet(real, synthetic)
@@ -65,8 +66,6 @@ def kernel_distance(
     """
     real, synthetic = _pair(real, synthetic)
     n = min(len(real), len(synthetic))
-    if n < 4:
-        raise EvaluationError(f"{n} samples are too few for a distance with an interval; give at least 4 on each side")
     size = min(subset_size, n // 2)
     rng = np.random.default_rng(seed)
     draws = [(rng.permutation(len(real))[:size], rng.permutation(len(synthetic))[:size]) for _ in range(SUBSETS)]
@@ -81,6 +80,8 @@ def _pair(real: np.ndarray, synthetic: np.ndarray) -> tuple[np.ndarray, np.ndarr
     real, synthetic = features_of("real", real), features_of("synthetic", synthetic)
     if real.shape[1] != synthetic.shape[1]:
         raise EvaluationError(f"features have {real.shape[1]} and {synthetic.shape[1]} columns; use one extractor")
+    if (n := min(len(real), len(synthetic))) < FEWEST:
+        raise EvaluationError(f"{n} samples are too few for a distance; give at least {FEWEST} on each side")
     return real, synthetic
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import PartialState
-from diffusers.configuration_utils import FrozenDict
 from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor, nn
 
@@ -48,10 +47,11 @@ class EnlargerTask:
         )
         drawn = cache / "drawn.safetensors"
         with PartialState().main_process_first():
-            latents = sample_bank(recipe, prompts, self.weights, cache / "bank", device)
             if not drawn.is_file():
+                bank = sample_bank(recipe, prompts, self.weights, cache / "bank", device)
+                pictures = _drawn(recipe, bank, {"train": self.train, "val": self.val}, device)
                 with atomic_path(drawn) as temporary:
-                    save_file(_drawn(recipe, latents, {"train": self.train, "val": self.val}, device), temporary)
+                    save_file(pictures, temporary)
         self.drawn = load_file(drawn)
         self.perceptual = PerceptualLoss(recipe.losses)
         parts = {"enlarger": Enlarger(**recipe.model.model_dump()), "critic": self.perceptual.critic()}
@@ -64,11 +64,7 @@ class EnlargerTask:
     def loss(self, model: nn.Module, batch_size: int, generator: Generator) -> tuple[Tensor, dict[str, Tensor]]:
         parts = getattr(model, "module", model)
         half, side = batch_size // 2, self.recipe.crop // Enlarger.FACTOR
-        chosen = random_indices(len(self.train), half, generator, self.weights)
-        drawn = F.interpolate(self.drawn["train"][chosen], scale_factor=Enlarger.FACTOR)  # nearest: crops are of both
-        both = random_crops(torch.cat([self.train[chosen], drawn], dim=1), side, generator, Enlarger.FACTOR)
-        both = to_model_range(both).to(self.device)
-        images, again = both[:, :1], both[:, 1:, :: Enlarger.FACTOR, :: Enlarger.FACTOR]
+        images, again = self._crops(half, side, generator)
         samples = self.drawn["bank"][random_indices(len(self.drawn["bank"]), half, generator)]
         made = to_model_range(random_crops(samples, side, generator)).to(self.device)
         large = parts["enlarger"](torch.cat([again, made]), generator).float()
@@ -77,6 +73,14 @@ class EnlargerTask:
             return F.l1_loss(F.avg_pool2d(pixels, COARSE * Enlarger.FACTOR), F.avg_pool2d(made, COARSE))
 
         return self.perceptual(parts["critic"], large, images, inconsistency)
+
+    def _crops(self, count: int, side: int, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Crops of radiographs (count, 1, 2 side, 2 side), and of what the generator draws of them at half the size."""
+        chosen = random_indices(len(self.train), count, generator, self.weights)
+        drawn = F.interpolate(self.drawn["train"][chosen], scale_factor=Enlarger.FACTOR)  # nearest: one crop of both
+        both = random_crops(torch.cat([self.train[chosen], drawn], dim=1), side, generator, Enlarger.FACTOR)
+        images, again = to_model_range(both).to(self.device).split(1, dim=1)
+        return images, again[..., :: Enlarger.FACTOR, :: Enlarger.FACTOR]
 
     @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, float]:
@@ -107,7 +111,8 @@ def _drawn(recipe: EnlargerRecipe, bank: Tensor, images: dict[str, Tensor], devi
             f"give {Enlarger.FACTOR * pipeline.image_side}"
         )
     config, grain = pipeline.vae.config, Generator().manual_seed(recipe.seed)
-    found = {"bank": [_bytes(pipeline.draw(z.to(device), grain)) for z in _scaled(bank, config).split(DRAWN_AT_ONCE)]}
+    scaled = (bank - config.shift_factor) * config.scaling_factor
+    found = {"bank": [_bytes(pipeline.draw(z.to(device), grain)) for z in scaled.split(DRAWN_AT_ONCE)]}
     with progress("drawing again", sum(map(len, images.values()))) as update:
         done = 0
         for name, whole in images.items():
@@ -117,10 +122,6 @@ def _drawn(recipe: EnlargerRecipe, bank: Tensor, images: dict[str, Tensor], devi
                 found[name].append(_bytes(pipeline.draw(pipeline.encode(small), grain)))
                 update(done := done + len(part), "")
     return {name: torch.cat(pictures) for name, pictures in found.items()}
-
-
-def _scaled(latents: Tensor, config: FrozenDict) -> Tensor:
-    return (latents - config.shift_factor) * config.scaling_factor
 
 
 def _bytes(pictures: np.ndarray) -> Tensor:
