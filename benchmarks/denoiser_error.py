@@ -1,4 +1,4 @@
-"""How well denoisers predict: error of velocity on validation radiographs, whatever the latents' scale is made of.
+"""How well denoisers predict: error of velocity on radiographs, whatever the latents' scale is made of.
 
     python benchmarks/denoiser_error.py RUN/recipe.yaml RUN --data DIR --model cxr-256 RUN/model
 
@@ -61,15 +61,19 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--model", nargs="+", required=True)
     parser.add_argument("--n", type=int, default=72)
+    parser.add_argument(
+        "--split", choices=["val", "train"], default="val", help="train: what the models were trained on"
+    )
     args = parser.parse_args()
     task = TextToImageTask(load_recipe(args.recipe), args.run / "cache", torch.device("cpu"))
-    chosen = np.linspace(0, len(task.val_facts) - 1, args.n).round().astype(int)
+    views, facts = (task.val, task.val_facts) if args.split == "val" else (task.train, task.train_facts)
+    chosen = np.linspace(0, len(facts) - 1, args.n).round().astype(int)
     rng = random.Random(0)
-    captions = [caption_text(compose(task.val_facts[i], rng, 0.25, task.domain.words)) or "adult" for i in chosen]
-    print(machine(), f"n {args.n} validation radiographs, timesteps {TIMESTEPS}")
+    captions = [caption_text(compose(facts[i], rng, 0.25, task.domain.words)) or "adult" for i in chosen]
+    print(machine(), f"n {args.n} radiographs of {args.split}, timesteps {TIMESTEPS}")
     for name in args.model:
         pipeline = TextToImagePipeline.load(name)
-        found = errors(pipeline, task.val.images[torch.from_numpy(chosen)], captions)[:, :CHANNELS].numpy()
+        found = errors(pipeline, views.images[torch.from_numpy(chosen)], captions)[:, :CHANNELS].numpy()
         gain = pipeline.vae.pixel_gain[:CHANNELS].numpy()
         for title, values in (
             ("first 8 channels by pixel gain", found @ (gain / gain.sum())),

@@ -2,11 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 
 import tiny
 from skiagraph.data.images import read_radiograph
 from skiagraph.data.tables import read_reports
+from skiagraph.engine.fit import Fit
 from skiagraph.engine.generate import GenerateConfig, generate
 from skiagraph.errors import DataError, ModelError, ReportError, SkiagraphError
 from skiagraph.pipelines.schedulers import make_scheduler
@@ -111,3 +113,25 @@ def test_enlarged_pictures_are_written_in_their_size(tiny_model, tmp_path):
     with pytest.raises(ModelError, match="no enlarger"):
         generate(config(tiny_model, enlarge=True), tmp_path / "p", listen=silent)
     assert not (tmp_path / "p").exists() or not list((tmp_path / "p").glob("*.png"))
+
+
+def test_the_draw_that_fits_best_is_kept(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(Fit, "__call__", lambda fit, reports, images: -np.abs(images.mean(axis=(1, 2)) - 0.45))
+    every = generate(config(tiny_model, count=3, seed=5), tmp_path / "all", listen=silent)["images"]
+    best = generate(config(tiny_model, best_of=3, seed=5), tmp_path / "best", listen=silent)["images"]
+    for kept, tried in zip(best, (every[:3], every[3:]), strict=True):
+        off = {row["seed"]: abs(float(pixels(tmp_path / "all", row).mean()) - 0.45) for row in tried}
+        assert kept["seed"] == min(off, key=off.get)
+        assert kept["fit"] == pytest.approx(-min(off.values()), abs=2e-3)
+        same = next(row for row in tried if row["seed"] == kept["seed"])
+        assert np.array_equal(pixels(tmp_path / "best", kept), pixels(tmp_path / "all", same))
+    assert "fit" not in every[0]
+
+
+def test_a_report_that_no_classifier_knows_has_no_best_draw(tiny_model, tmp_path):
+    with pytest.raises(ReportError, match="knows nothing"):
+        generate(config(tiny_model, reports=("Rib fracture.",), best_of=2), tmp_path / "o", listen=silent)
+
+
+def pixels(folder, row):
+    return read_radiograph(folder / row["file"]).pixels

@@ -19,7 +19,10 @@ def run(
     ] = None,
     model: Model = DEFAULT_MODEL,
     count: Annotated[int, typer.Option("-n", "--count", min=1, help="Images per report.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the first image; each next image has the next seed.")] = 0,
+    best_of: Annotated[
+        int, typer.Option(min=1, help="Draws for each image, of which the one is kept that fits best, by a classifier.")
+    ] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first draw; each next draw has the next seed.")] = 0,
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 30,
     guidance: Annotated[float, typer.Option(min=0, help="Guidance scale; 1 switches it off.")] = 2.0,
     negative: Annotated[str, typer.Option(help="What to lead away from.")] = "",
@@ -51,8 +54,9 @@ def run(
 
     texts = tuple(report or ()) + (read_reports(reports) if reports else ())
     config = GenerateConfig(
-        reports=texts, model=model, count=count, seed=seed, steps=steps, guidance=guidance, negative=negative,
-        scheduler=scheduler, enlarge=enlarge, dtype=dtype.value, batch_size=batch_size, device=device,
+        reports=texts, model=model, count=count, best_of=best_of, seed=seed, steps=steps, guidance=guidance,
+        negative=negative, scheduler=scheduler, enlarge=enlarge, dtype=dtype.value, batch_size=batch_size,
+        device=device,
     )  # fmt: skip
     manifest = generate(
         config, output, overwrite=overwrite, extend=extend, executor=make_executor(executor.value, workers, address)

@@ -20,7 +20,7 @@ from skiagraph.engine.evaluation_page import Section, write_page
 from skiagraph.engine.generate import GenerateConfig, generate
 from skiagraph.engine.job import Run, open_run, plain
 from skiagraph.engine.picture_features import OVERLAPS, Measures, PictureSet, measured, planted
-from skiagraph.engine.picture_sets import read_set, subgroups, text_of
+from skiagraph.engine.picture_sets import read_set, stated_values, subgroups, text_of
 from skiagraph.engine.study import StudyConfig
 from skiagraph.engine.utility import FOLDER as UTILITY
 from skiagraph.engine.utility import utility
@@ -409,9 +409,9 @@ def _thirds(real: PictureSet, synthetic: PictureSet, seed: int) -> list[PictureS
 
 
 def _truth(records: list[Record]) -> dict[str, np.ndarray]:
-    """1, 0 or NaN by finding; what a report was read to state is all that was asked for."""
+    """1, 0 or NaN by finding."""
     domain = load_domain(DEFAULT)
-    rows = np.array([domain.target_values(r, bool(r.report and r.labels)) for r in records])
+    rows = np.array([stated_values(r, domain) for r in records])
     return dict(zip(domain.targets, rows.T, strict=True))
 
 

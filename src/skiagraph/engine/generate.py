@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from skiagraph.data.images import SYNTHETIC_TEXT, read_radiograph, write_png
@@ -15,6 +16,7 @@ from skiagraph.devices import AUTO
 from skiagraph.engine.card import card_names, write_card
 from skiagraph.engine.contact_sheet import SHEET_LIMIT, SHEET_NAME, write_contact_sheet
 from skiagraph.engine.executor import HERE, Executor
+from skiagraph.engine.fit import Fit
 from skiagraph.engine.job import Done, open_run, plain
 from skiagraph.errors import ReportError
 from skiagraph.files import weight_hashes
@@ -26,11 +28,16 @@ from skiagraph.progress import Listener, progress
 
 @dataclass(frozen=True)
 class GenerateConfig:
-    """What a generation run does. `count` images per report, with seeds `seed`, `seed` + 1, ... over the whole run."""
+    """What a generation run does. `count` images per report, with seeds `seed`, `seed` + 1, ... over the whole run.
+
+    With `best_of` above 1 each image is the one of so many draws, each of its own seed, that fits its report best by
+    the domain's classifier of findings.
+    """
 
     reports: tuple[str, ...]
     model: str = DEFAULT_MODEL
     count: int = 1
+    best_of: int = 1
     seed: int = 0
     steps: int = 30
     guidance: float = 2.0
@@ -46,7 +53,15 @@ class GenerateConfig:
 class _Item:
     file: str
     report: str
+    seeds: range
+
+
+@dataclass(frozen=True)
+class _Draw:
     seed: int
+    image: np.ndarray
+    truncated: bool
+    fit: float | None = None
 
 
 def generate(
@@ -96,6 +111,7 @@ class _Worker:
         self.pipeline.set_progress_bar_config(disable=True)
         if config.enlarge:
             self.pipeline.check_enlarges()
+        self.fit = Fit(self.pipeline.domain, config.reports) if config.best_of > 1 else None
         if config.scheduler:
             self.pipeline.scheduler = make_scheduler(config.scheduler, self.pipeline.scheduler.config)
         self.prompts = dict(zip(config.reports, self.pipeline.in_model_words(config.reports), strict=True))
@@ -105,30 +121,39 @@ class _Worker:
             self.pipeline.in_model_words(config.negative)
 
     def __call__(self, items: Sequence[_Item]) -> Iterator[Done]:
-        result = self.pipeline(
-            [item.report for item in items],
-            negative_prompt=self.config.negative,
-            num_inference_steps=self.config.steps,
-            guidance_scale=self.config.guidance,
-            seeds=[item.seed for item in items],
-            enlarge=self.config.enlarge,
-        )
-        for item, image, cut in zip(items, result.images, result.truncated, strict=True):
-            yield self._written(item, image, cut)
+        rounds = [self._drawn(items, number) for number in range(self.config.best_of)]
+        for item, *draws in zip(items, *rounds, strict=True):
+            yield self._written(item, max(draws, key=lambda draw: draw.fit or 0.0))
 
-    def _written(self, item: _Item, image: Any, cut: bool) -> Done:
+    def _drawn(self, items: Sequence[_Item], number: int) -> list[_Draw]:
+        reports, seeds = [item.report for item in items], [item.seeds[number] for item in items]
+        result = self.pipeline(
+            reports, negative_prompt=self.config.negative, num_inference_steps=self.config.steps,
+            guidance_scale=self.config.guidance, seeds=seeds, enlarge=self.config.enlarge,
+        )  # fmt: skip
+        fits = [None] * len(items) if self.fit is None else map(float, self.fit(reports, result.images))
+        return [_Draw(*draw) for draw in zip(seeds, result.images, result.truncated, fits, strict=True)]
+
+    def _written(self, item: _Item, draw: _Draw) -> Done:
         prompt = self.prompts[item.report]
-        write_png(self.output / item.file, image, text={**SYNTHETIC_TEXT, "Prompt": prompt, "Seed": str(item.seed)})
+        text = {**SYNTHETIC_TEXT, "Prompt": prompt, "Seed": str(draw.seed)}
+        write_png(self.output / item.file, draw.image, text=text)
         row = {
-            "file": item.file, "report": item.report, "prompt": prompt, "seed": item.seed, "prompt_truncated": cut,
-            "left_out": self.dropped[item.report],
+            "file": item.file, "report": item.report, "prompt": prompt, "seed": draw.seed,
+            "prompt_truncated": draw.truncated, "left_out": self.dropped[item.report],
         }  # fmt: skip
+        if draw.fit is not None:
+            row["fit"] = round(draw.fit, 4)
         return Done(row, files=(item.file,))
 
 
 def _items(config: GenerateConfig) -> dict[str, _Item]:
     wanted = [report for report in config.reports for _ in range(config.count)]
-    items = (_Item(f"{n:05d}.png", report, config.seed + n) for n, report in enumerate(wanted))
+    firsts = range(config.seed, config.seed + len(wanted) * config.best_of, config.best_of)
+    items = (
+        _Item(f"{n:05d}.png", report, range(first, first + config.best_of))
+        for n, (report, first) in enumerate(zip(wanted, firsts, strict=True))
+    )
     return {f"{item.file} {item.report}": item for item in items}
 
 

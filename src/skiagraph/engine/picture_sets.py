@@ -36,7 +36,7 @@ def read_set(text: str, domain: Domain) -> list[Record]:
     records = [r for r in records if not split or r.split == split]
     if not records:
         raise DataError(f"no pictures{f' of the split {split}' if split else ''} in {name}")
-    return [_with_report(record, domain) for record in records]
+    return [with_report(record, domain) for record in records]
 
 
 def labels_of(report: Report, domain: Domain) -> frozenset[str]:
@@ -50,7 +50,7 @@ def text_of(record: Record, domain: Domain) -> str:
     return record.report or domain.record_prompt(record)
 
 
-def _with_report(record: Record, domain: Domain) -> Record:
+def with_report(record: Record, domain: Domain) -> Record:
     """The record with what its report says where nothing else does."""
     if not record.report:
         return record
@@ -63,6 +63,11 @@ def _with_report(record: Record, domain: Domain) -> Record:
         record, labels=record.labels or labels_of(said, domain), view=record.view or view, sex=record.sex or said.sex,
         age=record.age if record.age is not None else said.age,
     )  # fmt: skip
+
+
+def stated_values(record: Record, domain: Domain) -> list[float]:
+    """1, 0 or NaN for each of the domain's targets; what a report was read to state is all that was asked for."""
+    return domain.target_values(record, bool(record.report and record.labels))
 
 
 def subgroups(record: Record) -> set[str]:
