@@ -40,6 +40,7 @@ def test_quiet_work_says_nothing(clock, capsys):
 
 def test_a_terminal_gets_a_bar(monkeypatch, capsys):
     monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
     with progress("drawing", 50) as update:
         update(20, "loss 0.5")
     shown = capsys.readouterr().err
