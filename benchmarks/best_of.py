@@ -4,7 +4,8 @@
 
 Draws pictures for the label rows of test adults several times and keeps, as `skiagraph generate --best-of` does, the
 one of each that the shipped classifier says fits best. A probe of an ImageNet network, which chooses nothing, says how
-well findings are read off these, and off single draws (the mean over all rounds). Distances are by its features.
+well findings are read off these, and off single draws (the mean over all rounds), intervals over patients and rounds.
+Distances are by its features; those of single draws are the first round's.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import random
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import rankdata
 
 from machine import machine
 from probes import DATASETS, REPORTING, SIDE, probe
@@ -26,8 +26,9 @@ from skiagraph.domains.domain import load_domain
 from skiagraph.engine.fit import Fit
 from skiagraph.engine.generate import GenerateConfig, generate
 from skiagraph.evaluation import kernel_distance
+from skiagraph.evaluation.classification import mean_auroc
 from skiagraph.evaluation.judges import ProbeJudge
-from skiagraph.evaluation.result import bootstrap
+from skiagraph.evaluation.statistics import grouped_statistic
 from skiagraph.files import write_json
 from skiagraph.models.registry import DEFAULT_MODEL
 
@@ -45,33 +46,27 @@ def main() -> None:
     fits = np.stack([fit(reports, images) for images in rounds])
     judge = probe(REPORTING, args.data, args.output)
     named, known = _counted(records, list(judge.models))
-    real = np.stack([square(read_radiograph(r.path).pixels, SIDE, fit="crop") for r in records])
-    drawn = np.stack([_scores(judge, images, named) for images in rounds], axis=1)  # (records, rounds, findings)
-    reference, features = judge.features(real), np.stack([judge.features(images) for images in rounds])
-
-    rows = [_row("real", known, _scores(judge, real, named)[:, None], drawn, named)]
-    rows.append(_row("one draw", known, drawn, drawn, named))
-    rows[-1]["kernel distance"] = str(kernel_distance(reference, features[0], extractor=judge.name))
+    real = judge.features(np.stack([square(read_radiograph(r.path).pixels, SIDE, fit="crop") for r in records]))
+    drawn = np.stack([judge.features(images) for images in rounds])
     patients = np.arange(len(records))
+    sets = {"real": real[None], "one draw": drawn}
     for number in range(2, args.draws + 1):
-        best = fits[:number].argmax(axis=0)
-        row = _row(f"best of {number}", known, drawn[patients, best][:, None], drawn, named)
-        row["kernel distance"] = str(kernel_distance(reference, features[best, patients], extractor=judge.name))
+        sets[f"best of {number}"] = drawn[fits[:number].argmax(axis=0), patients][None]
+    areas = {what: mean_auroc(_scores(judge, features, named), known) for what, features in sets.items()}
+
+    rows = []
+    for what, features in sets.items():
+        ours, single = areas[what], areas["one draw"]
+        row = {"what": what, "n": len(records)}
+        row["mean AUROC"] = str(grouped_statistic("mean AUROC", ours, patients, "higher"))
+        if what != "one draw":
+            over = grouped_statistic("over one draw", lambda w, a=ours, b=single: a(w) - b(w), patients, "higher")
+            row["over one draw"] = str(over)
+        row["kernel distance"] = str(kernel_distance(real, features[0], extractor=judge.name))
         rows.append(row)
-    for row in rows:
         print(*row.items(), sep="\n  ")
     settings = {k: str(v) for k, v in vars(args).items()}
     write_json(args.output / "results.json", {"settings": settings, "machine": machine(), "rows": rows})
-
-
-def _row(what: str, known: np.ndarray, scores: np.ndarray, drawn: np.ndarray, named: list[str]) -> dict:
-    """A row of AUROCs; scores (patients, rounds, findings) are averaged over rounds after they are judged."""
-    return {
-        "what": what, "n": len(known),
-        "AUROC": dict(zip(named, _areas(known, scores), strict=True)),
-        "mean AUROC": [_mean(known, scores), *bootstrap(_mean, known, scores)],
-        "over one draw": [_over(known, scores, drawn), *bootstrap(_over, known, scores, drawn)],
-    }  # fmt: skip
 
 
 def _adults(args: argparse.Namespace) -> list[Record]:
@@ -100,28 +95,9 @@ def _counted(records: list[Record], judged: list[str]) -> tuple[list[str], np.nd
     return named, values[:, [TARGETS.index(name) for name in named]]
 
 
-def _scores(judge: ProbeJudge, images: np.ndarray, named: list[str]) -> np.ndarray:
-    found = judge(images)
-    return np.stack([found[name] for name in named], axis=1)
-
-
-def _areas(known: np.ndarray, scores: np.ndarray) -> list[float]:
-    """AUROC of each finding, a mean over rounds; NaN where all patients that are known are alike."""
-    found = []
-    for truth, by_round in zip(known.T, np.moveaxis(scores, -1, 0), strict=True):
-        ill, well = truth == 1, truth == 0
-        ranks = rankdata(by_round[ill | well], axis=0)[ill[ill | well]]
-        pairs = ill.sum() * well.sum()
-        found.append(float((ranks.sum(axis=0).mean() - ill.sum() * (ill.sum() + 1) / 2) / pairs) if pairs else np.nan)
-    return found
-
-
-def _mean(known: np.ndarray, scores: np.ndarray) -> float:
-    return float(np.nanmean(_areas(known, scores)))
-
-
-def _over(known: np.ndarray, scores: np.ndarray, others: np.ndarray) -> float:
-    return _mean(known, scores) - _mean(known, others)
+def _scores(judge: ProbeJudge, features: np.ndarray, named: list[str]) -> np.ndarray:
+    """Probabilities (rounds, patients, findings) of features (rounds, patients, d)."""
+    return np.stack([[judge.models[name].predict_proba(f)[:, 1] for name in named] for f in features]).swapaxes(1, 2)
 
 
 def _arguments() -> argparse.Namespace:

@@ -54,7 +54,7 @@ class Fit:
         scores = classify(self.classifier, grey)[1]
         present = np.stack([scores[name] for name in self.names], axis=1).clip(SMALLEST, 1 - SMALLEST)
         stated = np.stack([self.stated[report] for report in reports])
-        return np.nanmean(np.log(np.where(stated == 1, present, 1 - present)) + 0 * stated, axis=1)
+        return np.nanmean(stated * np.log(present) + (1 - stated) * np.log(1 - present), axis=1)
 
 
 def _stated(report: str, domain: Domain) -> np.ndarray:
