@@ -17,10 +17,10 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
+from held_out import squares
 from machine import machine
 from skiagraph.data.chest.captions import record_prompt
 from skiagraph.data.datasets import load_records
-from skiagraph.data.images import read_radiograph, square
 from skiagraph.evaluation import bootstrap
 from skiagraph.files import write_json
 from skiagraph.models.registry import DEFAULT_MODEL
@@ -39,7 +39,7 @@ def main() -> None:
     records = load_records(DATASETS, args.data, splits=["test"])
     records = records[:: max(1, len(records) // args.n)][: args.n]
     side = pipeline.image_side
-    images = np.stack([square(read_radiograph(r.path).pixels, side, fit="crop") for r in records])
+    images = squares(records, side, "crop")
     latents = pipeline.encode(images)
 
     rows = {f"{k} coefficients": _psnr(_inverse(pipeline, latents, k), images) for k in COEFFICIENTS}

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
+from held_out import squares
 from machine import machine
 from probes import DATASETS, REPORTING, SIDE, probe
 from skiagraph.data.chest.captions import record_prompt
 from skiagraph.data.chest.targets import TARGETS, targets_of
 from skiagraph.data.datasets import Record, load_records
-from skiagraph.data.images import read_radiograph, square
+from skiagraph.data.images import read_radiograph
 from skiagraph.domains.domain import load_domain
 from skiagraph.engine.fit import Fit
 from skiagraph.engine.generate import GenerateConfig, generate
@@ -46,7 +47,7 @@ def main() -> None:
     fits = np.stack([fit(reports, images) for images in rounds])
     judge = probe(REPORTING, args.data, args.output)
     named, known = _counted(records, list(judge.models))
-    real = judge.features(np.stack([square(read_radiograph(r.path).pixels, SIDE, fit="crop") for r in records]))
+    real = judge.features(squares(records, SIDE, "crop"))
     drawn = np.stack([judge.features(images) for images in rounds])
     patients = np.arange(len(records))
     sets = {"real": real[None], "one draw": drawn}

@@ -13,16 +13,15 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from rich.progress import track
 from torch import Generator, Tensor
 
+from held_out import squares
 from machine import machine
 from probes import DATASETS
 from skiagraph.data.chest.captions import record_prompt
 from skiagraph.data.datasets import Record, load_records
-from skiagraph.data.images import read_radiograph, square
 from skiagraph.devices import fast_bfloat16
 from skiagraph.evaluation import kernel_distance
 from skiagraph.evaluation.imagenet import ImageNetExtractor
@@ -40,8 +39,7 @@ def main() -> None:
     records = patients_of(DATASETS, "val", args)
     generated = sampled(records, args)
     pipeline = TextToImagePipeline.load(args.model)
-    pictures = [read_radiograph(r.path).pixels for r in records]
-    real = np.stack([square(p, pipeline.image_side, fit="pad") for p in pictures])
+    real = squares(records, pipeline.image_side, "pad")
     latents = {"generated": generated, "real": pipeline.encode(real)}
     extractors = [ImageNetExtractor(name) for name in NETWORKS]
     rows = []

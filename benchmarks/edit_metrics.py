@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from transformers import CLIPVisionModelWithProjection
 
 from edit_cases import DATASETS, Case, Prepared
+from held_out import squares
 from probes import reporting_judges
 from skiagraph.data.datasets import load_records
-from skiagraph.data.images import read_radiograph, square
 from skiagraph.evaluation import (
     MetricResult,
     frechet_distance,
@@ -117,7 +117,7 @@ def _others(cases: list[Case], root: str | Path | None, side: int) -> np.ndarray
     records = {(r.dataset, r.patient): r for r in load_records(DATASETS, root, splits=["test"])}
     free = [r for key, r in sorted(records.items()) if key not in taken]
     chosen = random.Random(0).sample(free, min(REFERENCE, len(free)))
-    return np.stack([square(read_radiograph(r.path).pixels, side, fit="pad") for r in chosen])
+    return squares(chosen, side, "pad")
 
 
 def _clip(folder: str) -> Callable[[np.ndarray], np.ndarray]:

@@ -18,9 +18,8 @@ from PIL import Image
 from torch import Generator
 
 from decoders import patients_of, sampled
+from held_out import squares
 from machine import machine
-from skiagraph.data.datasets import Record
-from skiagraph.data.images import read_radiograph, square
 from skiagraph.evaluation import kernel_distance, sliced_wasserstein, two_sample_test
 from skiagraph.evaluation.imagenet import ImageNetExtractor
 from skiagraph.files import write_json
@@ -39,7 +38,7 @@ def main() -> None:
     pipeline = TextToImagePipeline.load(args.model)
     pipeline.enlarger = load_component(args.enlarger).eval()
     records = patients_of(ADULTS, args.split, args)
-    real = _read(records, 2 * pipeline.image_side)
+    real = squares(records, 2 * pipeline.image_side, "crop")
     others = patients_of(ADULTS, "train", args)[: len(records)]
     grain = Generator().manual_seed(args.seed)
     shrunk = np.stack([_resized(x, pipeline.image_side, Image.Resampling.BOX) for x in real])
@@ -47,7 +46,7 @@ def main() -> None:
         "radiographs drawn again": pipeline.draw(pipeline.encode(shrunk), grain),
         "generated": pipeline.draw(sampled(records, args), grain),
     }
-    sets = {"radiographs of others": _read(others, real.shape[1])}
+    sets = {"radiographs of others": squares(others, real.shape[1], "crop")}
     for kind, pictures in small.items():
         sets[f"{kind}, bicubic"] = np.stack([_resized(x, real.shape[1], Image.Resampling.BICUBIC) for x in pictures])
         sets[f"{kind}, enlarged"] = pipeline.enlarge(pictures, grain)
@@ -76,10 +75,6 @@ def _judged(
     told = [f"{m.name} {m.extractor or ''} {m.value:.2f} ({m.low:.2f} to {m.high:.2f})" for m in found]
     print(name, *told, f"PSNR {numbers.get('PSNR', float('nan')):.2f}", sep="; ", flush=True)
     return {"what": name, "n": len(pictures), "measures": numbers}
-
-
-def _read(records: list[Record], side: int) -> np.ndarray:
-    return np.stack([square(read_radiograph(r.path).pixels, side, fit="crop") for r in records])
 
 
 def _resized(pixels: np.ndarray, side: int, how: Image.Resampling) -> np.ndarray:

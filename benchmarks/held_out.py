@@ -1,8 +1,13 @@
-"""What segmenters are tested on: patients never seen, of the same source and, for lungs, of another hospital."""
+"""Pictures that benchmarks judge on: of patients never seen, of the same source and, for lungs, of another hospital."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
+
+from skiagraph.data.datasets import Record
+from skiagraph.data.images import read_radiograph, square
 
 REAL = "kermany_pneumonia"
 LUNGS = {"children, same source": REAL, "adults, elsewhere": "covid_chestxray_ccby"}
@@ -20,3 +25,8 @@ def test_sets(dataset: str) -> dict[str, str]:
 def evenly(count: int, most: int) -> np.ndarray:
     """At most so many of `count` cases, evenly chosen: their indices."""
     return np.linspace(0, count - 1, min(most, count)).round().astype(int)
+
+
+def squares(records: Iterable[Record], side: int, fit: str) -> np.ndarray:
+    """Their radiographs, float32 (n, side, side) in [0, 1]; `fit` as in `skiagraph.data.images.square`."""
+    return np.stack([square(read_radiograph(r.path).pixels, side, fit=fit) for r in records])

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
+from held_out import squares
 from skiagraph.data.chest.targets import TARGETS, targets_of
 from skiagraph.data.datasets import load_records
-from skiagraph.data.images import read_radiograph, square
 from skiagraph.evaluation.imagenet import ImageNetExtractor
 from skiagraph.evaluation.judges import ClassifierJudge, Judge, ProbeJudge
 from skiagraph.files import atomic_path
@@ -36,8 +36,7 @@ def probe(network: str, root: str | Path | None, cache: Path) -> ProbeJudge:
     if not path.is_file():
         parts = [records[start : start + CHUNK] for start in range(0, len(records), CHUNK)]
         found = [
-            extractor.features(np.stack([square(read_radiograph(r.path).pixels, SIDE, fit="crop") for r in part]))
-            for part in track(parts, f"features by {extractor.name}")
+            extractor.features(squares(part, SIDE, "crop")) for part in track(parts, f"features by {extractor.name}")
         ]
         with atomic_path(path) as temporary, open(temporary, "wb") as stream:
             np.save(stream, np.concatenate(found))

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from held_out import squares
 from machine import machine
 from probes import DATASETS, reporting_judges
 from skiagraph.data.chest.anatomy import regions_of_lungs
@@ -29,7 +30,6 @@ from skiagraph.data.chest.captions import record_prompt
 from skiagraph.data.chest.measure import measure
 from skiagraph.data.chest.targets import TARGETS, targets_of
 from skiagraph.data.datasets import Record, load_records
-from skiagraph.data.images import read_radiograph, square
 from skiagraph.engine.generate import GenerateConfig, generate
 from skiagraph.evaluation import (
     CopyCheck,
@@ -75,7 +75,7 @@ def main() -> None:
     others = _matched([r for r in unseen if (r.dataset, r.patient) not in seen], holdout, args.seed)
     matched = _matched(_one_per_patient(train, args.seed), holdout, args.seed)
     synthetic = _generated([record_prompt(r) for r in holdout], args, "images")
-    real, floor = _pixels(holdout), _pixels(matched)
+    real, floor = squares(holdout, SIDE, "crop"), squares(matched, SIDE, "crop")
     pipeline = TextToImagePipeline.load(args.model)
     sets = {"generated": synthetic, "floor": floor, **_through_decoders(real, pipeline)}
 
@@ -84,7 +84,9 @@ def main() -> None:
         extractor = ImageNetExtractor(name)
         results |= _distances(real, sets, extractor.features, extractor.name)
     classifier = load_component(CLASSIFIER)
-    results |= _distances(real, {**sets, "floor": _pixels(others)}, lambda x: classify(classifier, x)[0], CLASSIFIER)
+    results |= _distances(
+        real, {**sets, "floor": squares(others, SIDE, "crop")}, lambda x: classify(classifier, x)[0], CLASSIFIER
+    )
     for name, images in sets.items():
         results |= {f"{r.name}, {name}": r for r in sliced_wasserstein(real, images)}
     for name in ("generated", "floor"):
@@ -137,7 +139,10 @@ def _rare(tested: list[Record], args: argparse.Namespace) -> Results:
     ill = {r.patient for r in shown}
     records = shown + [r for r in adults if r.patient not in ill][: BESIDE * len(shown)]
     truth = np.array([RARE in r.labels for r in records], int)
-    sets = {"generated": _generated([record_prompt(r) for r in records], args, RARE), "real": _pixels(records)}
+    sets = {
+        "generated": _generated([record_prompt(r) for r in records], args, RARE),
+        "real": squares(records, SIDE, "crop"),
+    }
     return {
         f"AUROC {RARE}, {whose} [{judge.name}]": auroc(truth, judge(images)[RARE])
         for judge in reporting_judges(args.data, args.output)
@@ -164,7 +169,7 @@ def _copies(
     train: list[Record], holdout: list[Record], sets: dict[str, np.ndarray], pipeline: TextToImagePipeline,
     extractor: ImageNetExtractor,
 ) -> Results:  # fmt: skip
-    pixels = _pixels(train)
+    pixels = squares(train, SIDE, "crop")
     rng = np.random.default_rng(0)
     planted = pixels[rng.choice(len(pixels), PLANTED, replace=False)]
     kinds = {name: np.asarray(alter(planted, rng), np.float32) for name, alter in ALTERATIONS.items()}
@@ -229,10 +234,6 @@ def _matched(pool: list[Record], holdout: list[Record], seed: int) -> list[Recor
             alike = [r for r in pool if r.dataset == dataset and ("normal" in r.labels) == normal]
             chosen += rng.sample(alike, min(wanted, len(alike)))
     return chosen
-
-
-def _pixels(records: list[Record]) -> np.ndarray:
-    return np.stack([square(read_radiograph(r.path).pixels, SIDE, fit="crop") for r in records])
 
 
 def _patients(records: list[Record]) -> np.ndarray:
