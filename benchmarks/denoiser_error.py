@@ -3,8 +3,8 @@
     python benchmarks/denoiser_error.py RUN/recipe.yaml RUN --data DIR --model cxr-256 RUN/model
 
 RUN is a training run of a text-to-image recipe: its cached measures make the captions. Every model gets the same
-pictures, captions and timesteps. Two numbers for each: the first 8 latent channels weighted by what they do to pixels
-(coarse content), and channels 2 to 8 counted alike (ribs).
+pictures, captions and timesteps; latent pixels with letters or devices do not count. Two numbers for each: the first 8
+latent channels weighted by what they do to pixels (coarse content), and channels 2 to 8 counted alike (ribs).
 """
 
 from __future__ import annotations
@@ -24,13 +24,16 @@ from skiagraph.models.text import encode_text
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 from skiagraph.training.recipe import load_recipe
 from skiagraph.training.tasks.text_to_image import TextToImageTask, denoising_error, training_scheduler
+from skiagraph.training.views import counted_where
 
 TIMESTEPS = (100, 300, 500, 700, 900)
 CHANNELS = 8
 
 
 @torch.no_grad()
-def errors(pipeline: TextToImagePipeline, images: torch.Tensor, captions: list[str]) -> torch.Tensor:
+def errors(
+    pipeline: TextToImagePipeline, images: torch.Tensor, markers: torch.Tensor, captions: list[str]
+) -> torch.Tensor:
     """Squared error of velocity (images, channels), a mean over pixels and timesteps, one noise each."""
     config, totals = pipeline.vae.config, []
     scheduler = training_scheduler(pipeline.scheduler.config.prediction_type)
@@ -50,7 +53,8 @@ def errors(pipeline: TextToImagePipeline, images: torch.Tensor, captions: list[s
             denoising_error(predict, scheduler, latents, torch.full((len(part),), t), Generator().manual_seed(t))
             for t in TIMESTEPS
         ]
-        totals.append(torch.stack(found).mean(dim=(0, 3, 4)))
+        counted = counted_where(markers[start : start + 12].float() / 255, latents.shape[-1])
+        totals.append((torch.stack(found).mean(dim=0) * counted).sum(dim=(2, 3)) / counted.sum(dim=(2, 3)))
     return torch.cat(totals)
 
 
@@ -73,7 +77,8 @@ def main() -> None:
     print(machine(), f"n {args.n} radiographs of {args.split}, timesteps {TIMESTEPS}")
     for name in args.model:
         pipeline = TextToImagePipeline.load(name)
-        found = errors(pipeline, views.images[torch.from_numpy(chosen)], captions)[:, :CHANNELS].numpy()
+        pictures, markers = (part[torch.from_numpy(chosen)] for part in (views.images, views.markers))
+        found = errors(pipeline, pictures, markers, captions)[:, :CHANNELS].numpy()
         gain = pipeline.vae.pixel_gain[:CHANNELS].numpy()
         for title, values in (
             ("first 8 channels by pixel gain", found @ (gain / gain.sum())),

@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -401,6 +402,19 @@ def test_chest_diffusion_at_a_tiny_size_reads_whole_reports_of_whole_images(tmp_
     assert pipeline.scheduler.config.algorithm_type == "dpmsolver++"
     assert pipeline.scheduler.config.prediction_type == "epsilon"
     assert pipeline.config.prompt_style == "report"
+
+
+@pytest.mark.parametrize("learned", [True, False])
+def test_markers_are_learned_only_where_asked(tmp_path, root, parts, learned):
+    path = tmp_path / "recipe.yaml"
+    data = f"data: {{datasets: [phantoms], root: {root}, image_size: 64, fit: squash}}"
+    asked = text_to_image(parts, f"learn_markers: {str(learned).lower()}")
+    path.write_text(f"{asked}\n{data}\n{OPTIM}")
+    task = make_task(load_recipe(path), tmp_path / "run")
+    task.train = replace(task.train, markers=torch.full_like(task.train.markers, 255))
+    loss, terms = task.loss(task.model, 2, torch.Generator().manual_seed(0))
+    assert (terms["denoising"] > 0) == learned
+    assert loss > 0  # words point all the same
 
 
 def test_views_are_cached_and_captions_speak_of_what_is_known(tmp_path, root, parts):

@@ -9,6 +9,7 @@ from skiagraph.data.chest import captions
 from skiagraph.data.chest.anatomy import REGIONS, WORDS, complete_regions, regions_of_lungs
 from skiagraph.data.chest.changes import density_changes, placed_as_named
 from skiagraph.data.chest.labels import LABELS, label_of
+from skiagraph.data.chest.markers import marker_mask
 from skiagraph.data.chest.measure import MEASURE_NAMES, scores_of
 from skiagraph.data.chest.reports import parse_report
 from skiagraph.data.chest.roi import roi_of_all
@@ -71,6 +72,7 @@ CHEST = Domain(
     left_out=_left_out,
     regions_of=regions_of_lungs,
     rough=rough_labels,
+    markers=marker_mask,
     edits=Edits(
         read_wish=read_wish,
         words=WORDS,

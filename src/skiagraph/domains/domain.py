@@ -89,6 +89,8 @@ class Domain:
     left_out: what `prompt_of` drops of a report.
     regions_of: masks bool (H, W) of `regions` from a segmenter's label map (H, W); None where they were not found.
     rough: such a label map by thresholds alone, from a picture (H, W) in [0, 1]; None where nothing finds one.
+    markers: bool (H, W) of letters, markers and devices, which a generator need not learn, from a picture (H, W) in
+        [0, 1]; None where nothing finds them.
     edits: what edits have to know; None where there are none.
     """
 
@@ -123,6 +125,7 @@ class Domain:
     left_out: Callable[[str], tuple[str, ...]]
     regions_of: Callable[[np.ndarray], Regions | None]
     rough: Callable[[np.ndarray], np.ndarray] | None
+    markers: Callable[[np.ndarray], np.ndarray] | None
     edits: Edits | None
 
 

@@ -115,6 +115,7 @@ def domain_of_fields(fields: Any, where: str) -> Domain:
         left_out=lambda text: _parse(words, text).unrecognised,
         regions_of=partial(_regions_of, regions),
         rough=None,
+        markers=None,
         edits=None,
     )
 

@@ -263,6 +263,7 @@ class TextToImageRecipe(_Recipe):
     prediction_type: Literal["epsilon", "v_prediction"] = "epsilon"
     sampler: Literal["dpmsolver++", "sde-dpmsolver++"] = "sde-dpmsolver++"
     unconditional: float = Field(0.1, ge=0, lt=1)
+    learn_markers: bool = Field(False, description="whether burned-in letters, lead markers and devices are learned")
     grounding_weight: float = Field(0.0, ge=0)
     gain_power: float = Field(
         1.0, ge=0, le=1, description="latent channels count by this power of what they do to pixels; 0 counts all alike"

@@ -35,6 +35,10 @@ REGION_SIDE = 64
 """Side of the region maps that fresh views are cut from."""
 
 
+FREE_OF_MARKERS = 0.1
+"""Less than this share of any of its small pixels, and a latent pixel shows no marker."""
+
+
 @dataclass(frozen=True)
 class ViewBatch:
     """Views of some radiographs.
@@ -42,11 +46,13 @@ class ViewBatch:
     moments: (n, 2 * latent channels, h, w), posterior mean and log variance.
     regions: (n, regions, h, w) in [0, 1], share of each latent pixel inside each of the domain's regions.
     shown: (n, regions) in [0, 1], how much of each region the view shows; 0 where it is unknown.
+    counted: (n, 1, h, w), 0 where a latent pixel shows what the domain calls markers, else 1.
     """
 
     moments: Tensor
     regions: Tensor
     shown: Tensor
+    counted: Tensor
 
 
 class Views(Protocol):
@@ -66,19 +72,22 @@ class CachedViews:
     moments: (kinds, n, 2 * latent channels, h, w) float16.
     regions: (kinds, n, regions, h, w) uint8, 255 times the share.
     shown: (kinds, n, regions) float32.
+    counted: (kinds, n, 1, h, w) bool.
     """
 
     moments: Tensor
     regions: Tensor
     shown: Tensor
+    counted: Tensor
     scores: Sequence[Scores | None]
     cohorts: Cohorts
 
     def batch(self, chosen: Tensor, kinds: Tensor, generator: Generator) -> ViewBatch:
         """The stored views; nothing is random."""
         return ViewBatch(
-            self.moments[kinds, chosen].float(), self.regions[kinds, chosen].float() / 255, self.shown[kinds, chosen]
-        )
+            self.moments[kinds, chosen].float(), self.regions[kinds, chosen].float() / 255, self.shown[kinds, chosen],
+            self.counted[kinds, chosen].float(),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -87,10 +96,12 @@ class FreshViews:
 
     images: uint8 (n, 1, S, S).
     regions: uint8 (n, regions, `REGION_SIDE`, `REGION_SIDE`), 255 times the share.
+    markers: uint8 (n, 1, `REGION_SIDE`, `REGION_SIDE`), the same of markers.
     """
 
     images: Tensor
     regions: Tensor
+    markers: Tensor
     scores: Sequence[Scores | None]
     cohorts: Cohorts
     autoencoder: nn.Module
@@ -105,7 +116,9 @@ class FreshViews:
         regions = warp(whole, matrices, padding="zeros")
         moments = _moments(self.autoencoder, moved)
         shown = shown_share(whole.sum(dim=(-1, -2)), regions.sum(dim=(-1, -2)), zoom)
-        return ViewBatch(moments, F.adaptive_avg_pool2d(regions, moments.shape[-1]), shown.cpu())
+        markers = warp(self.markers[chosen].to(device).float() / 255, matrices, padding="zeros")
+        side = moments.shape[-1]
+        return ViewBatch(moments, F.adaptive_avg_pool2d(regions, side), shown.cpu(), counted_where(markers, side))
 
 
 def random_views(kinds: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -128,6 +141,11 @@ def shown_share(before: Tensor, after: Tensor, zoom: Tensor) -> Tensor:
     """Share (n, regions) of each region in view, from areas before and after, and the zoom (n,); 0 where unknown."""
     known = (before.amin(dim=1, keepdim=True) > 0).float()
     return (after * zoom[:, None] ** 2 / before.clamp_min(1) * known).clamp(0, 1)
+
+
+def counted_where(markers: Tensor, side: int) -> Tensor:
+    """1 where a latent pixel (n, 1, side, side) shows none of `markers` (n, 1, H, W) in [0, 1], else 0."""
+    return (F.adaptive_max_pool2d(markers, side) < FREE_OF_MARKERS).float()
 
 
 def make_views(
@@ -155,12 +173,13 @@ def make_views(
         images = load_images(records, size, fit, 3 if domain.colour else 1)
         label_maps = find(images)
         scores, fitted = domain.scores(records, images[:, 0].numpy(), label_maps.numpy(), cohorts)
-        kept = {"images": images, "regions": _small_regions(label_maps, domain)}
-        tensors = kept if fresh else _three_views(images, label_maps, autoencoder, seed, domain)
+        markers = _small_markers(images, domain)
+        kept = {"images": images, "regions": _small_regions(label_maps, domain), "markers": markers}
+        tensors = kept if fresh else _three_views(images, label_maps, markers, autoencoder, seed, domain)
         return tensors, {"scores": scores, "cohorts": fitted}
 
     with PartialState().main_process_first():
-        tensors, meta = _cached(cache, f"{identity} {fresh} {domain.measures} images", compute)
+        tensors, meta = _cached(cache, f"{identity} {fresh} {domain.measures} images markers", compute)
     if fresh:
         return FreshViews(autoencoder=autoencoder, **tensors, **meta)
     return CachedViews(**tensors, **meta)
@@ -185,19 +204,20 @@ def _cached(
 
 @torch.no_grad()
 def _three_views(
-    images: Tensor, label_maps: Tensor, autoencoder: nn.Module, seed: int, domain: Domain
+    images: Tensor, label_maps: Tensor, markers: Tensor, autoencoder: nn.Module, seed: int, domain: Domain
 ) -> dict[str, Tensor]:
     generator = Generator().manual_seed(seed)
-    found = []
+    found, before = [], None
     for kind in (FULL, MOVED, CROP):
         matrices, zoom = random_views(torch.full((len(images),), kind), generator)
-        found.append(_view(images, label_maps, matrices, autoencoder, domain))
-        if kind == FULL:
-            before = found[FULL][2]
-        found[-1] = (*found[-1][:2], shown_share(before, found[-1][2], zoom))
+        moments, small, areas = _view(images, label_maps, matrices, autoencoder, domain)
+        before = areas if kind == FULL else before
+        moved = warp(markers.float() / 255, matrices, padding="zeros")
+        counted = counted_where(moved, moments.shape[-1]).bool()
+        found.append((moments, small, shown_share(before, areas, zoom), counted))
     return {
         name: torch.stack(parts).contiguous()
-        for name, parts in zip(("moments", "regions", "shown"), zip(*found, strict=True), strict=True)
+        for name, parts in zip(("moments", "regions", "shown", "counted"), zip(*found, strict=True), strict=True)
     }
 
 
@@ -229,6 +249,16 @@ def _small_regions(label_maps: Tensor, domain: Domain) -> Tensor:
     for row, found in zip(maps, label_maps, strict=True):
         whole = _stack(found, label_maps.shape[-1], domain)
         row.copy_((F.adaptive_avg_pool2d(whole, REGION_SIDE) * 255).round())
+    return maps
+
+
+def _small_markers(images: Tensor, domain: Domain) -> Tensor:
+    maps = torch.zeros(len(images), 1, REGION_SIDE, REGION_SIDE, dtype=torch.uint8)
+    if domain.markers is None:
+        return maps
+    for row, image in zip(maps, track(images, "finding markers", transient=True), strict=True):
+        found = torch.from_numpy(domain.markers(image[0].numpy() / 255)).float()
+        row.copy_((F.adaptive_avg_pool2d(found[None], REGION_SIDE) * 255).round())
     return maps
 
 

@@ -130,11 +130,11 @@ class TextToImageTask:
         timesteps = torch.randint(self.scheduler.config.num_train_timesteps, (batch_size,), generator=generator)
         regions = phrase_regions(views.regions.to(self.device), prompts.region)
         if self.recipe.grounding_weight == 0:
-            denoising = self._denoising_loss(model, latents, timesteps, prompts, generator)
+            denoising = self._denoising_loss(model, latents, timesteps, prompts, generator, views.counted)
             return denoising, {"denoising": denoising}
         denoiser = getattr(model, "module", model).denoiser
         with capture_words(denoiser, prompts.spans, adapter_of(denoiser).pointing) as captured:
-            denoising = self._denoising_loss(model, latents, timesteps, prompts, generator)
+            denoising = self._denoising_loss(model, latents, timesteps, prompts, generator, views.counted)
         maps = torch.stack(list(captured.mean().values())).mean(dim=0)
         grounding = grounding_loss(maps, _match(regions, maps))
         total = denoising + self.recipe.grounding_weight * grounding
@@ -155,7 +155,7 @@ class TextToImageTask:
             step = VALIDATION_TIMESTEPS[number % len(VALIDATION_TIMESTEPS)]
             timesteps = torch.full((len(latents),), step)
             with capture_words(model.denoiser, prompts.spans) as captured:
-                losses.append(self._denoising_loss(model, latents, timesteps, prompts, generator))
+                losses.append(self._denoising_loss(model, latents, timesteps, prompts, generator, views.counted))
             regions = phrase_regions(views.regions.to(self.device), prompts.region)
             scores.add(captured.mean(), prompts, regions)
         return {"val_denoising": float(torch.stack(losses).mean()), **scores.summary()}
@@ -184,13 +184,17 @@ class TextToImageTask:
         self.tokenizer = trained.tokenizer
 
     def _denoising_loss(
-        self, model: nn.Module, latents: Tensor, timesteps: Tensor, prompts: PromptBatch, generator: Generator
-    ) -> Tensor:
+        self, model: nn.Module, latents: Tensor, timesteps: Tensor, prompts: PromptBatch, generator: Generator,
+        counted: Tensor,
+    ) -> Tensor:  # fmt: skip
+        """Mean weighted error; latent pixels with markers count only where the recipe says that they are learned."""
+
         def predict(noisy: Tensor, steps: Tensor) -> Tensor:
             return model(noisy, steps, prompts, self.frozen_text)
 
         error = denoising_error(predict, self.scheduler, latents, timesteps, generator)
-        return (error * self.loss_weights).mean()
+        weights = self.loss_weights if self.recipe.learn_markers else self.loss_weights * counted.to(self.device)
+        return (error * weights).mean()
 
     @property
     def segmenter(self) -> str | None:
