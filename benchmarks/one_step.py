@@ -178,7 +178,7 @@ class Bench:
         """The models that are not to be trained, by name."""
         return {name: [load_component(name).to(DEVICE).eval()] for name in self.args.model}
 
-    def chosen(self, rows: dict[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    def chosen(self, rows: dict[str, Any]) -> list[tuple[str, Any]]:
         """The rows that `--only` names; all where it names none."""
         only = self.args.only or rows
         return [(name, change) for name, change in rows.items() if name in only]
@@ -200,12 +200,16 @@ def peers(bench: Bench) -> Iterator[dict[str, Any]]:
         for name, models in bench.ready().items():
             yield from bench.rows(name, models)
         return
-    yield from bench.rows("latent, one step", bench.models("base", bench.latent))
-    models = bench.models("mask-loss", lambda seed: bench.latent(seed, **MASK_LOSS))
-    yield from bench.rows("latent, a loss of masks too", models)
-    yield from bench.rows("MONAI U-Net", bench.models("unet", bench.unet))
-    models = [bench.nnunet(seed) for seed in range(bench.args.seeds)]
-    yield from bench.rows("nnU-Net style", models)
+    makes: dict[str, tuple[str, Callable[[], list[nn.Module]]]] = {
+        "base": ("latent, one step", lambda: bench.models("base", bench.latent)),
+        "mask-loss": (
+            "latent, a loss of masks too", lambda: bench.models("mask-loss", lambda s: bench.latent(s, **MASK_LOSS))
+        ),
+        "unet": ("MONAI U-Net", lambda: bench.models("unet", bench.unet)),
+        "nnunet": ("nnU-Net style", lambda: [bench.nnunet(seed) for seed in range(bench.args.seeds)]),
+    }  # fmt: skip
+    for _, (title, make) in bench.chosen(makes):
+        yield from bench.rows(title, make())
 
 
 def ablations(bench: Bench) -> Iterator[dict[str, Any]]:
@@ -324,7 +328,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=30, help="training time of each model")
     parser.add_argument("--steps", type=int, help="training steps of each model, in the place of --minutes")
     parser.add_argument(
-        "--only", nargs="+", default=[], help="ablations: these rows, the first of which is compared with"
+        "--only", nargs="+", default=[], help="peers, ablations: these rows, the first of which is compared with"
     )
     parser.add_argument("--model", nargs="+", default=[], help="speed, peers: test these, train none; names or folders")
     parser.add_argument("--cases", type=int, default=100, help="test pictures of each test set, evenly chosen")
