@@ -72,7 +72,7 @@ class EnlargerTask:
         def inconsistency(pixels: Tensor) -> Tensor:
             return F.l1_loss(F.avg_pool2d(pixels, COARSE * Enlarger.FACTOR), F.avg_pool2d(made, COARSE))
 
-        return self.perceptual(parts["critic"], large, images, inconsistency)
+        return self.perceptual(parts["critic"], large, images, inconsistency, generator)
 
     def _crops(self, count: int, side: int, generator: Generator) -> tuple[Tensor, Tensor]:
         """Crops of radiographs (count, 1, 2 side, 2 side), and of what the generator draws of them at half the size."""

@@ -70,7 +70,7 @@ class PerceptualDecoderTask:
             known = latents[half:] != 0
             return ((returned - latents[half:]).abs() * known).sum() / known.sum().clamp_min(1)
 
-        return self.perceptual(parts["critic"], decoded, images, inconsistency)
+        return self.perceptual(parts["critic"], decoded, images, inconsistency, generator)
 
     @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, float]:
