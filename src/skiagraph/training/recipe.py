@@ -110,7 +110,7 @@ class _PerceptualRecipe(_Recipe):
     generator: str = Field(description="folder of the text-to-image model whose samples it learns on")
     bank: int = Field(640, ge=32, description="how many samples, rounded up to whole batches")
     bank_steps: int = Field(20, ge=1)
-    crop: int = Field(160, ge=64, description="side of training crops in pixels, a multiple of 32")
+    crop: int = Field(160, ge=64, description="side of training crops in pixels, a multiple of 32; losses see 32 less")
     sampling: dict[str, float] = Field({}, description="weights of datasets and labels; 1 where absent")
     losses: PerceptualLosses = PerceptualLosses()
 
