@@ -61,7 +61,10 @@ def main() -> None:
 
 
 def weave(images: np.ndarray) -> dict[str, float]:
-    """Power at each period, along both axes and diagonally, over the median around; images (n, H, W) in [0, 1]."""
+    """Power at each period, along both axes and diagonally, over the median around; images (n, H, W) in [0, 1].
+
+    Another measure than the one that decoders are trained by.
+    """
     side = images.shape[-1]
     window = np.hanning(side)
     centred = images - images.mean(axis=(1, 2), keepdims=True)

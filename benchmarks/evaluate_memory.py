@@ -21,10 +21,9 @@ import numpy as np
 from PIL import Image
 from rich.progress import track
 
-from held_out import REAL
+from held_out import REAL, squares
 from machine import machine
 from skiagraph.data.datasets import load_records
-from skiagraph.data.images import read_radiograph, square
 from skiagraph.files import write_json
 
 SIDE, NOISE = 64, 0.02
@@ -34,7 +33,7 @@ def main() -> None:
     """Write the pictures, evaluate each set and print a row for it."""
     args = _arguments()
     records = load_records([REAL], args.data, splits=["test"])[: args.real]
-    images = np.stack([square(read_radiograph(r.path).pixels, SIDE) for r in records])
+    images = squares(records, SIDE, "pad")
     rows = []
     for n in args.n:
         folder = args.output / f"{n}"

@@ -6,9 +6,9 @@ python benchmarks/label_prompts.py kermany_pneumonia nih_chestxray14 --n 500 -o 
 from __future__ import annotations
 
 import argparse
-import csv
 from pathlib import Path
 
+from skiagraph.data.datasets import write_folder
 from skiagraph.domains.domain import DEFAULT, load_domain
 from skiagraph.engine.picture_sets import read_set, text_of
 from skiagraph.engine.study import by_patient
@@ -18,12 +18,9 @@ def main() -> None:
     """Write one column, `report`; each patient is there once before any is there twice."""
     args = _arguments()
     domain = load_domain(DEFAULT)
-    with args.output.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow(["report"])
-        for name in args.datasets:
-            records = by_patient(read_set(f"{name}:train", domain))[: args.n]
-            rows.writerows([text_of(record, domain)] for record in records)
+    records = [r for name in args.datasets for r in by_patient(read_set(f"{name}:train", domain))[: args.n]]
+    rows = ({"report": text_of(record, domain)} for record in records)
+    write_folder(args.output.parent, rows, ("report",), args.output.name)
 
 
 def _arguments() -> argparse.Namespace:

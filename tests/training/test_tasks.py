@@ -13,6 +13,7 @@ import elsewhere
 import phantoms
 import tiny
 from skiagraph.data.datasets import load_records
+from skiagraph.domains.domain import load_domain
 from skiagraph.errors import ModelError, RecipeError
 from skiagraph.models.autoencoder import SmallAutoencoderKL
 from skiagraph.models.registry import load_component
@@ -402,13 +403,14 @@ def test_chest_diffusion_at_a_tiny_size_reads_whole_reports_of_whole_images(tmp_
 
 
 @pytest.mark.parametrize("learned", [True, False])
-def test_markers_are_learned_only_where_asked(tmp_path, root, parts, learned):
+def test_markers_are_learned_only_where_asked(tmp_path, root, parts, monkeypatch, learned):
+    everywhere = replace(load_domain("chest"), markers=lambda image: np.ones(image.shape, bool))
+    monkeypatch.setattr("skiagraph.training.tasks.text_to_image.load_domain", lambda _: everywhere)
     path = tmp_path / "recipe.yaml"
     data = f"data: {{datasets: [phantoms], root: {root}, image_size: 64, fit: squash}}"
     asked = text_to_image(parts, f"learn_markers: {str(learned).lower()}")
     path.write_text(f"{asked}\n{data}\n{OPTIM}")
     task = make_task(load_recipe(path), tmp_path / "run")
-    task.train = replace(task.train, markers=torch.full_like(task.train.markers, 255))
     loss, terms = task.loss(task.model, 2, torch.Generator().manual_seed(0))
     assert (terms["denoising"] > 0) == learned
     assert loss > 0  # words point all the same

@@ -179,7 +179,9 @@ def make_views(
         return tensors, {"scores": scores, "cohorts": fitted}
 
     with PartialState().main_process_first():
-        tensors, meta = _cached(cache, f"{identity} {fresh} {domain.measures} images markers", compute)
+        tensors, meta = _cached(
+            cache, f"{identity} {fresh} {domain.measures} images, markers {domain.markers is not None}", compute
+        )
     if fresh:
         return FreshViews(autoencoder=autoencoder, **tensors, **meta)
     return CachedViews(**tensors, **meta)
@@ -234,7 +236,7 @@ def _view(
         masks = torch.stack([_stack(row, images.shape[-1], domain) for row in label_maps[part]])
         masks = warp(masks, matrices[part], mode="nearest", padding="zeros")
         areas.append(masks.sum(dim=(-1, -2)))
-        small.append((F.adaptive_avg_pool2d(masks, moments[-1].shape[-1]) * 255).round().to(torch.uint8))
+        small.append(_shares(masks, moments[-1].shape[-1]))
     return torch.cat(moments), torch.cat(small), torch.cat(areas)
 
 
@@ -248,7 +250,7 @@ def _small_regions(label_maps: Tensor, domain: Domain) -> Tensor:
     maps = torch.zeros(len(label_maps), len(domain.regions), REGION_SIDE, REGION_SIDE, dtype=torch.uint8)
     for row, found in zip(maps, label_maps, strict=True):
         whole = _stack(found, label_maps.shape[-1], domain)
-        row.copy_((F.adaptive_avg_pool2d(whole, REGION_SIDE) * 255).round())
+        row.copy_(_shares(whole, REGION_SIDE))
     return maps
 
 
@@ -258,8 +260,13 @@ def _small_markers(images: Tensor, domain: Domain) -> Tensor:
         return maps
     for row, image in zip(maps, track(images, "finding markers", transient=True), strict=True):
         found = torch.from_numpy(domain.markers(image[0].numpy() / 255)).float()
-        row.copy_((F.adaptive_avg_pool2d(found[None], REGION_SIDE) * 255).round())
+        row.copy_(_shares(found[None], REGION_SIDE))
     return maps
+
+
+def _shares(masks: Tensor, side: int) -> Tensor:
+    """255 times the share of each of side x side pixels that masks (..., H, W) in [0, 1] cover, uint8."""
+    return (F.adaptive_avg_pool2d(masks, side) * 255).round().to(torch.uint8)
 
 
 def _stack(found: Tensor, size: int, domain: Domain) -> Tensor:

@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -187,14 +188,11 @@ class TextToImageTask:
         self, model: nn.Module, latents: Tensor, timesteps: Tensor, prompts: PromptBatch, generator: Generator,
         counted: Tensor,
     ) -> Tensor:  # fmt: skip
-        """Mean weighted error; latent pixels with markers count only where the recipe says that they are learned."""
-
         def predict(noisy: Tensor, steps: Tensor) -> Tensor:
             return model(noisy, steps, prompts, self.frozen_text)
 
         error = denoising_error(predict, self.scheduler, latents, timesteps, generator)
-        weights = self.loss_weights if self.recipe.learn_markers else self.loss_weights * counted.to(self.device)
-        return (error * weights).mean()
+        return (error * self.loss_weights * counted.to(self.device)).mean()
 
     @property
     def segmenter(self) -> str | None:
@@ -252,10 +250,11 @@ class TextToImageTask:
         data, recipe = self.recipe.data, self.recipe
         find = lung_finder(self.segmenter, self.domain, self.device)
         train, val = (records_of(recipe, split) for split in ("train", "val"))
+        domain = replace(self.domain, markers=None) if recipe.learn_markers else self.domain
 
         def views(name: str, records: list[Record], seed: int, cohorts: Cohorts | None = None) -> Views:
             return make_views(
-                records, data.image_size, data.fit, self.autoencoder, find, cohorts, seed, self.domain,
+                records, data.image_size, data.fit, self.autoencoder, find, cohorts, seed, domain,
                 cache=cache / f"{name}.safetensors", identity=self._views_identity(records, seed),
             )  # fmt: skip
 
