@@ -3,7 +3,8 @@
     python benchmarks/decoders.py --decoder cxr-256/perceptual_vae runs/decoder/model -o out/decoders
 
 Latents are of n validation patients: samples of the model for their label rows, and their radiographs encoded.
-Distances are to those radiographs, by two ImageNet networks against which no decoder was trained. A weave is what a
+Distances are to those radiographs, by two ImageNet networks against which no decoder was trained, and by the finest
+patches (sliced Wasserstein). A weave is what a
 network of fixed strides leaves: power at periods of 2, 4 and 8 pixels over that of the frequencies around, 1 for none.
 """
 
@@ -25,7 +26,7 @@ from probes import DATASETS
 from skiagraph.data.chest.captions import record_prompt
 from skiagraph.data.datasets import Record, load_records
 from skiagraph.devices import fast_bfloat16
-from skiagraph.evaluation import kernel_distance
+from skiagraph.evaluation import kernel_distance, sliced_wasserstein
 from skiagraph.evaluation.imagenet import ImageNetExtractor
 from skiagraph.files import write_json
 from skiagraph.models.registry import DEFAULT_MODEL, load_component
@@ -33,6 +34,9 @@ from skiagraph.pipelines.text_to_image import TextToImagePipeline
 
 NETWORKS = ("efficientnet-lite0", "efficientnet-lite2")
 BATCH = 32
+FINEST = 2
+"""Levels of the pyramid whose patches are compared."""
+
 PERIODS = (2, 4, 8)
 AROUND = 6
 """Frequencies to each side of a period's that it is compared with."""
@@ -54,9 +58,10 @@ def main() -> None:
         for kind, of in latents.items():
             drawn = pipeline.draw(of, Generator().manual_seed(args.seed))
             found = [kernel_distance(e.features(real), e.features(drawn), extractor=e.name) for e in extractors]
+            found += sliced_wasserstein(real, drawn)[:FINEST]
             row = {"decoder": decoder, "latents": kind, "weave": weave(drawn)}
             rows.append({**row, "distances": [f.to_dict() for f in found]})
-            print(*row.values(), *(f"{f.extractor} {f.value:.2f} ({f.low:.2f} to {f.high:.2f})" for f in found))
+            print(*row.values(), *(f"{f.extractor or f.name} {f.value:.2f} ({f.low:.2f} to {f.high:.2f})" for f in found))
     write_json(args.output / "results.json", {"n": len(records), "machine": machine(), "rows": rows})
 
 

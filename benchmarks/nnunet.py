@@ -29,6 +29,7 @@ from monai.transforms import (
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
+from skiagraph.devices import fast_bfloat16
 from skiagraph.files import atomic_path, write_json
 from skiagraph.training.tasks.segmenter import Pairs
 
@@ -85,7 +86,7 @@ def _train(model: NNUNet, pairs: Pairs, augment: Compose, seconds: float) -> int
         chosen = torch.randint(len(pairs[0]), (BATCH,))
         done = [augment({"image": image, "label": label}) for image, label in zip(*_batch(pairs, chosen), strict=True)]
         images, labels = (torch.stack([torch.as_tensor(sample[key]) for sample in done]) for key in done[0])
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast_bfloat16(torch.device("cpu"))):
             logits = model.net(images)  # standardised before they were augmented
         loss = criterion(list(logits.float().unbind(1)), labels)
         loss.backward()

@@ -1,9 +1,10 @@
 """The losses of networks whose pictures are to look real."""
 
+import numpy as np
 import pytest
 import torch
 
-from skiagraph.training.perceptual import CORNERS, PerceptualLoss, weave
+from skiagraph.training.perceptual import CORNERS, PERIODS, ROUNDING, PerceptualLoss, fine_power, weave
 from skiagraph.training.recipe import PerceptualLosses
 
 
@@ -31,3 +32,30 @@ def test_a_weave_is_what_repeats_from_patch_to_patch():
     assert weave(grain) < 0.006
     assert weave(grain + thread) == pytest.approx(0.09, abs=0.02)
     assert weave(torch.linspace(-1, 1, 128).expand(2, 1, 128, 128)) < 0.002  # shading is none
+
+
+def test_power_of_fine_detail_is_that_of_every_square_by_itself():
+    pictures = np.random.default_rng(0).uniform(-1, 1, (2, 1, 48, 64)).astype(np.float32)
+    found = fine_power(torch.from_numpy(pictures)).numpy()
+    assert found.shape == (2, 2, 3, len(PERIODS) - 1)
+    at = np.arange(32)
+    hann = (0.5 - 0.5 * np.cos(2 * np.pi * at / 32))[:, None] * (0.5 - 0.5 * np.cos(2 * np.pi * at / 32))
+    square = pictures[1, 0, 16:48, 32:64].astype(np.float64)
+    power = np.zeros(len(PERIODS) - 1)
+    counts = np.zeros(len(PERIODS) - 1)
+    for u in range(-16, 16):
+        for v in range(0, 17):
+            period = 32 / max(np.hypot(u, v), 1e-9)
+            band = sum(period <= border for border in PERIODS) - 1
+            if 0 <= band < len(power) and period > PERIODS[-1]:
+                wave = np.exp(-2j * np.pi * (u * at[:, None] + v * at) / 32)
+                power[band] += abs(((square - square.mean()) * hann * wave).sum()) ** 2
+                counts[band] += 1
+    assert np.allclose(found[1, 1, 2], np.log(power / counts / (hann**2).sum() + ROUNDING), rtol=1e-3)
+
+
+def test_power_of_fine_detail_is_the_grains_variance_wherever_the_grains_lie():
+    a, b = 0.05 * torch.randn(2, 4, 1, 128, 128, generator=torch.Generator().manual_seed(1))
+    assert torch.allclose(fine_power(a).mean((0, 1, 2)), torch.tensor(0.05**2).log(), atol=0.08)
+    assert (fine_power(a) - fine_power(b)).abs().mean() < 0.3
+    assert (fine_power(a) - fine_power(2 * b)).abs().mean() > 1

@@ -133,7 +133,7 @@ def test_the_critic_pulls_at_the_decoder_and_learns_in_one_pass(tmp_path, root, 
 
     alone, loss, terms = gradients(0.0)
     pushed, *_ = gradients(0.8)
-    weights = {"coarse": 2, "fine": 0.3, "features": 1, "consistency": 0.5, "weave": 5, "critic": 1}
+    weights = {"coarse": 2, "fine": 0.3, "features": 1, "consistency": 0.5, "grain": 0.2, "weave": 5, "critic": 1}
     assert loss.item() == pytest.approx(sum(w * terms[n].item() for n, w in weights.items()), rel=1e-4)
     last = "autoencoder.decoder.0.weight"
     assert not torch.allclose(alone[last], pushed[last])

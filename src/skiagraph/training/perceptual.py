@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -17,12 +18,21 @@ from skiagraph.training.recipe import PerceptualLosses
 CORNERS = 32
 """Pixels, from the top and from the left, among which the corner is drawn: the extractor's coarsest grid."""
 
+TILE = 32
+"""Side in pixels of the squares whose fine detail is weighed."""
+
+PERIODS = (8.0, 5.5, 4.0, 3.0, 2.4, 1.4)
+"""Borders in pixels of the bands of fine detail, the last of what stands slant."""
+
+ROUNDING = (2 / 255) ** 2 / 12
+"""Variance that 8 bits leave in pictures in [-1, 1]."""
+
 EXTRACTOR = "efficientnet-lite1"
 """The frozen network of the losses. Others judge the result."""
 
 
 class PerceptualLoss:
-    """L1 at a quarter of the size and features' distance to real pictures; a critic's opinion of all, and no weave.
+    """L1, features and grain beside real pictures' own; a critic's opinion of all, and no weave.
 
     What is made of a denoiser's sample has no real picture to be near to; made back into a sample, it must be what it
     was made of. The critic's gradient is held at a share of the other losses' where they meet, at the picture
@@ -92,10 +102,37 @@ class PerceptualLoss:
             "coarse": F.l1_loss(F.avg_pool2d(pixels[:known], 4), F.avg_pool2d(images, 4)),
             "fine": F.l1_loss(pixels[:known], images),
             "features": _feature_distance([s[:known] for s in stages], targets).mean(),
+            "grain": F.l1_loss(fine_power(pixels[:known]), fine_power(images)),
             "weave": weave(pixels),
         }
-        weights = {"coarse": weigh.coarse, "fine": weigh.fine, "features": weigh.features, "weave": weigh.weave}
+        weights = {name: getattr(weigh, name) for name in terms}
         return torch.stack([w * terms[name] for name, w in weights.items()]).sum(), terms
+
+
+def fine_power(pictures: Tensor) -> Tensor:
+    """How much fine detail there is, of every size and in every place: what grain has, wherever its grains lie.
+
+    Natural logarithm of the mean power of the Fourier coefficients of each band of `PERIODS`, in squares of `TILE`
+    pixels that overlap by half, under a Hann window; white noise of variance v has log(v). Coefficients differ from
+    draw to draw of one grain, their means over a band little.
+
+    Args:
+        pictures: (n, 1, H, W) in [-1, 1], sides at least `TILE`.
+
+    Returns:
+        (n, rows, columns, bands).
+    """
+    window = torch.hann_window(TILE)
+    window = (window[:, None] * window).to(pictures.device)
+    tiles = pictures[:, 0].float().unfold(1, TILE, TILE // 2).unfold(2, TILE, TILE // 2)
+    tiles = (tiles - tiles.mean(dim=(-1, -2), keepdim=True)) * window
+    power = torch.fft.rfft2(tiles).abs().square() / window.square().sum()
+    frequency = torch.hypot(torch.fft.fftfreq(TILE)[:, None], torch.fft.rfftfreq(TILE)).to(pictures.device)
+    bands = [
+        power[..., (frequency >= 1 / longest) & (frequency < 1 / shortest)].mean(dim=-1)
+        for longest, shortest in pairwise(PERIODS)
+    ]
+    return (torch.stack(bands, dim=-1) + ROUNDING).log()
 
 
 def weave(pictures: Tensor) -> Tensor:
