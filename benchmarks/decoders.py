@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.progress import track
+from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor
 
 from held_out import squares
@@ -28,7 +29,7 @@ from skiagraph.data.datasets import Record, load_records
 from skiagraph.devices import fast_bfloat16
 from skiagraph.evaluation import kernel_distance, sliced_wasserstein
 from skiagraph.evaluation.imagenet import ImageNetExtractor
-from skiagraph.files import write_json
+from skiagraph.files import atomic_path, write_json
 from skiagraph.models.registry import DEFAULT_MODEL, load_component
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 
@@ -46,7 +47,12 @@ def main() -> None:
     """Sample, draw with each decoder, print a row for it and write results.json."""
     args = _arguments()
     records = patients_of(DATASETS, "val", args)
-    generated = sampled(records, args)
+    kept = args.output / f"latents-{args.n}-{args.steps}-{args.seed}.safetensors"  # of one model: one output each
+    if not kept.is_file():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(kept) as temporary:
+            save_file({"latents": sampled(records, args)}, temporary)
+    generated = load_file(kept)["latents"]
     pipeline = TextToImagePipeline.load(args.model)
     real = squares(records, pipeline.image_side, "pad")
     latents = {"generated": generated, "real": pipeline.encode(real)}

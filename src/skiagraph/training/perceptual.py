@@ -110,29 +110,36 @@ class PerceptualLoss:
 
 
 def fine_power(pictures: Tensor) -> Tensor:
-    """How much fine detail there is, of every size and in every place: what grain has, wherever its grains lie.
+    """How much fine detail there is, of every size and direction and in every place: grain, wherever its grains lie.
 
-    Natural logarithm of the mean power of the Fourier coefficients of each band of `PERIODS`, in squares of `TILE`
-    pixels that overlap by half, under a Hann window; white noise of variance v has log(v). Coefficients differ from
-    draw to draw of one grain, their means over a band little.
+    Natural logarithm of the mean power of the Fourier coefficients of each band of `PERIODS` and each of four
+    directions, in squares of `TILE` pixels that overlap by half, under a Hann window; white noise of variance v has
+    log(v). Coefficients differ from draw to draw of one grain, their means over a band less.
 
     Args:
         pictures: (n, 1, H, W) in [-1, 1], sides at least `TILE`.
 
     Returns:
-        (n, rows, columns, bands).
+        (n, rows, columns, bands x 4), the directions of each band from waves along x by eighths of a turn.
     """
     window = torch.hann_window(TILE)
     window = (window[:, None] * window).to(pictures.device)
     tiles = pictures[:, 0].float().unfold(1, TILE, TILE // 2).unfold(2, TILE, TILE // 2)
     tiles = (tiles - tiles.mean(dim=(-1, -2), keepdim=True)) * window
     power = torch.fft.rfft2(tiles).abs().square() / window.square().sum()
-    frequency = torch.hypot(torch.fft.fftfreq(TILE)[:, None], torch.fft.rfftfreq(TILE)).to(pictures.device)
-    bands = [
-        power[..., (frequency >= 1 / longest) & (frequency < 1 / shortest)].mean(dim=-1)
+    fine = [power[..., chosen.to(power.device)].mean(dim=-1) for chosen in _bands()]
+    return (torch.stack(fine, dim=-1) + ROUNDING).log()
+
+
+def _bands() -> list[Tensor]:
+    """Which coefficients (TILE, TILE / 2 + 1) each band of `PERIODS` has in each direction."""
+    y, x = torch.fft.fftfreq(TILE)[:, None], torch.fft.rfftfreq(TILE)
+    frequency, direction = torch.hypot(y, x), (torch.atan2(y, x) / (torch.pi / 4)).round() % 4
+    return [
+        (frequency >= 1 / longest) & (frequency < 1 / shortest) & (direction == d)
         for longest, shortest in pairwise(PERIODS)
+        for d in range(4)
     ]
-    return (torch.stack(bands, dim=-1) + ROUNDING).log()
 
 
 def weave(pictures: Tensor) -> Tensor:
