@@ -4,7 +4,7 @@
 
 Latents are of n validation patients: samples of the model for their label rows, and their radiographs encoded.
 Distances are to those radiographs, by two ImageNet networks against which no decoder was trained, and by the finest
-patches (sliced Wasserstein). A weave is what a
+patches (sliced Wasserstein). Samples are kept in the output folder, one for each model. A weave is what a
 network of fixed strides leaves: power at periods of 2, 4 and 8 pixels over that of the frequencies around, 1 for none.
 """
 
@@ -47,12 +47,7 @@ def main() -> None:
     """Sample, draw with each decoder, print a row for it and write results.json."""
     args = _arguments()
     records = patients_of(DATASETS, "val", args)
-    kept = args.output / f"latents-{args.n}-{args.steps}-{args.seed}.safetensors"  # of one model: one output each
-    if not kept.is_file():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(kept) as temporary:
-            save_file({"latents": sampled(records, args)}, temporary)
-    generated = load_file(kept)["latents"]
+    generated = sampled(records, args)
     pipeline = TextToImagePipeline.load(args.model)
     real = squares(records, pipeline.image_side, "pad")
     latents = {"generated": generated, "real": pipeline.encode(real)}
@@ -67,7 +62,9 @@ def main() -> None:
             found += sliced_wasserstein(real, drawn)[:FINEST]
             row = {"decoder": decoder, "latents": kind, "weave": weave(drawn)}
             rows.append({**row, "distances": [f.to_dict() for f in found]})
-            print(*row.values(), *(f"{f.extractor or f.name} {f.value:.2f} ({f.low:.2f} to {f.high:.2f})" for f in found))
+            print(
+                *row.values(), *(f"{f.extractor or f.name} {f.value:.2f} ({f.low:.2f} to {f.high:.2f})" for f in found)
+            )
     write_json(args.output / "results.json", {"n": len(records), "machine": machine(), "rows": rows})
 
 
@@ -99,7 +96,17 @@ def patients_of(datasets: Sequence[str], split: str, args: argparse.Namespace) -
 
 
 def sampled(records: list[Record], args: argparse.Namespace) -> Tensor:
-    """The model's scaled latents (n, c, h, w) of the records' label rows."""
+    """The model's scaled latents (n, c, h, w) of the records' label rows, kept in `-o DIR` for the next command."""
+    kept = args.output / f"latents-{args.n}-{args.steps}-{args.seed}.safetensors"
+    if not kept.is_file():
+        args.output.mkdir(parents=True, exist_ok=True)
+        latents = _sample(records, args)
+        with atomic_path(kept) as temporary:
+            save_file({"latents": latents}, temporary)
+    return load_file(kept)["latents"]
+
+
+def _sample(records: list[Record], args: argparse.Namespace) -> Tensor:
     half = fast_bfloat16(torch.device("cpu"))
     pipeline = TextToImagePipeline.load(args.model, dtype=torch.bfloat16 if half else torch.float32)
     pipeline.set_progress_bar_config(disable=True)
