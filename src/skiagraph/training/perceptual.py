@@ -160,14 +160,23 @@ def _from_corner(pictures: Tensor, corner: list[int]) -> Tensor:
     return pictures[..., y : y + height, x : x + width]
 
 
-def random_crops(planes: Tensor, side: int, generator: Generator, grid: int = 1) -> Tensor:
-    """A square of each of (n, c, H, W): `side` steps of `grid` pixels a side, its corner on the grid."""
+def random_crops(
+    planes: Tensor, side: int, generator: Generator, grid: int = 1, weights: Tensor | None = None
+) -> Tensor:
+    """A square of each of (n, c, H, W): `side` steps of `grid` pixels a side, its corner on the grid.
+
+    `weights` (n, room^2) say how often each corner is drawn, row by row; all alike where absent.
+    """
     room = planes.shape[-1] // grid - side + 1
-    corners = torch.randint(room, (len(planes), 2), generator=generator).tolist()
+    if weights is None:
+        corners = torch.randint(room, (len(planes), 2), generator=generator)
+    else:
+        places = torch.multinomial(weights, 1, generator=generator)
+        corners = torch.cat([places // room, places % room], dim=1)
     return torch.stack(
         [
             p[:, y * grid : (y + side) * grid, x * grid : (x + side) * grid]
-            for p, (y, x) in zip(planes, corners, strict=True)
+            for p, (y, x) in zip(planes, corners.tolist(), strict=True)
         ]
     )
 
