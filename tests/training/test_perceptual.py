@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from skiagraph.training.perceptual import CORNERS, PERIODS, ROUNDING, PerceptualLoss, fine_power, weave
+from skiagraph.training.perceptual import CORNERS, PERIODS, ROUNDING, PerceptualLoss, fine_power, random_crops, weave
 from skiagraph.training.recipe import PerceptualLosses
 
 
@@ -69,3 +69,14 @@ def test_lines_have_their_power_in_one_direction():
     assert across.argmax() == 0
     assert along.argmax() == 2
     assert across[0] > across[2] + 5
+
+
+def test_crops_lie_where_their_corners_have_weight():
+    planes = torch.arange(2 * 8 * 8).reshape(2, 1, 8, 8)
+    weights = torch.zeros(2, 9)
+    weights[0, 5] = weights[1, 6] = 1  # row 1, column 2; row 2, column 0
+    crops = random_crops(planes, 2, torch.Generator().manual_seed(0), grid=2, weights=weights)
+    assert torch.equal(crops[0], planes[0, :, 2:6, 4:8])
+    assert torch.equal(crops[1], planes[1, :, 4:8, 0:4])
+    anywhere = random_crops(planes[:1].expand(99, -1, -1, -1), 2, torch.Generator().manual_seed(0), grid=2)
+    assert len({int(c[0, 0, 0]) for c in anywhere}) == 9

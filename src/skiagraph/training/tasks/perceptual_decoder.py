@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor, nn
 
 from skiagraph.devices import fast_bfloat16
-from skiagraph.domains.domain import load_domain
+from skiagraph.domains.domain import Domain, load_domain
 from skiagraph.errors import RecipeError
 from skiagraph.files import atomic_path
 from skiagraph.models.autoencoder import SmallAutoencoderKL
@@ -49,9 +49,13 @@ class PerceptualDecoderTask:
         if recipe.finish_channels:
             autoencoder = with_finish(autoencoder, recipe.finish_channels)
         autoencoder.encoder.requires_grad_(False)
-        side = recipe.crop // autoencoder.downscale
+        grid, corners = autoencoder.downscale, cache / "corners.safetensors"
         with PartialState().main_process_first():
-            self.corners = _free_corners(self.train, side, autoencoder.downscale, recipe, cache / "corners.safetensors")
+            if not corners.is_file():
+                found = free_corners(self.train, recipe.crop // grid, grid, load_domain(recipe.domain))
+                with atomic_path(corners) as temporary:
+                    save_file({"corners": found}, temporary)
+        self.corners = load_file(corners)["corners"]
         self.perceptual = PerceptualLoss(recipe.losses)
         parts = {"autoencoder": autoencoder, "critic": self.perceptual.critic()}
         self.model = nn.ModuleDict(parts).to(memory_format=torch.channels_last)
@@ -116,14 +120,18 @@ class PerceptualDecoderTask:
         return (channels < kept[:, None]).float()[..., None, None].to(self.device)
 
 
-def _free_corners(images: Tensor, side: int, grid: int, recipe: PerceptualDecoderRecipe, kept: Path) -> Tensor:
-    """1 for each corner (n, room^2) of a crop of an image that shows no marker, else 0; 1 where all of its crops do."""
-    if not kept.is_file():
-        plain = counted_where(small_markers(images, load_domain(recipe.domain)).float() / 255, images.shape[-1] // grid)
-        free = plain.unfold(2, side, 1).unfold(3, side, 1).amin(dim=(-1, -2)).flatten(1)
-        with atomic_path(kept) as temporary:
-            save_file({"corners": torch.where(free.any(dim=1, keepdim=True), free, 1.0)}, temporary)
-    return load_file(kept)["corners"]
+def free_corners(images: Tensor, side: int, grid: int, domain: Domain) -> Tensor:
+    """Where crops show no marker, as weights of `random_crops`: (n, room^2) of 1 or 0; all 1 where every crop does.
+
+    Args:
+        images: uint8 (n, 1, H, W).
+        side: of crops, in steps of the grid.
+        grid: pixels.
+        domain: says what a marker is.
+    """
+    plain = counted_where(small_markers(images, domain).float() / 255, images.shape[-1] // grid)
+    free = plain.unfold(2, side, 1).unfold(3, side, 1).amin(dim=(-1, -2)).flatten(1)
+    return torch.where(free.any(dim=1, keepdim=True), free, 1.0)
 
 
 def with_finish(autoencoder: SmallAutoencoderKL, channels: int) -> SmallAutoencoderKL:
