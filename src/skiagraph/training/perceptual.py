@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -18,21 +17,12 @@ from skiagraph.training.recipe import PerceptualLosses
 CORNERS = 32
 """Pixels, from the top and from the left, among which the corner is drawn: the extractor's coarsest grid."""
 
-TILE = 32
-"""Side in pixels of the squares whose fine detail is weighed."""
-
-PERIODS = (8.0, 5.5, 4.0, 3.0, 2.4, 1.4)
-"""Borders in pixels of the bands of fine detail, the last of what stands slant."""
-
-ROUNDING = (2 / 255) ** 2 / 12
-"""Variance that 8 bits leave in pictures in [-1, 1]."""
-
 EXTRACTOR = "efficientnet-lite1"
 """The frozen network of the losses. Others judge the result."""
 
 
 class PerceptualLoss:
-    """L1, features and grain beside real pictures' own; a critic's opinion of all, and no weave.
+    """L1 at a quarter of the size and features' distance to real pictures; a critic's opinion of all, and no weave.
 
     What is made of a denoiser's sample has no real picture to be near to; made back into a sample, it must be what it
     was made of. The critic's gradient is held at a share of the other losses' where they meet, at the picture
@@ -102,44 +92,10 @@ class PerceptualLoss:
             "coarse": F.l1_loss(F.avg_pool2d(pixels[:known], 4), F.avg_pool2d(images, 4)),
             "fine": F.l1_loss(pixels[:known], images),
             "features": _feature_distance([s[:known] for s in stages], targets).mean(),
-            "grain": F.l1_loss(fine_power(pixels[:known]), fine_power(images)),
             "weave": weave(pixels),
         }
-        weights = {name: getattr(weigh, name) for name in terms}
+        weights = {"coarse": weigh.coarse, "fine": weigh.fine, "features": weigh.features, "weave": weigh.weave}
         return torch.stack([w * terms[name] for name, w in weights.items()]).sum(), terms
-
-
-def fine_power(pictures: Tensor) -> Tensor:
-    """How much fine detail there is, of every size and direction and in every place: grain, wherever its grains lie.
-
-    Natural logarithm of the mean power of the Fourier coefficients of each band of `PERIODS` and each of four
-    directions, in squares of `TILE` pixels that overlap by half, under a Hann window; white noise of variance v has
-    log(v). Coefficients differ from draw to draw of one grain, their means over a band less.
-
-    Args:
-        pictures: (n, 1, H, W) in [-1, 1], sides at least `TILE`.
-
-    Returns:
-        (n, rows, columns, bands x 4), the directions of each band from waves along x by eighths of a turn.
-    """
-    window = torch.hann_window(TILE)
-    window = (window[:, None] * window).to(pictures.device)
-    tiles = pictures[:, 0].float().unfold(1, TILE, TILE // 2).unfold(2, TILE, TILE // 2)
-    tiles = (tiles - tiles.mean(dim=(-1, -2), keepdim=True)) * window
-    power = torch.fft.rfft2(tiles).abs().square() / window.square().sum()
-    fine = [power[..., chosen.to(power.device)].mean(dim=-1) for chosen in _bands()]
-    return (torch.stack(fine, dim=-1) + ROUNDING).log()
-
-
-def _bands() -> list[Tensor]:
-    """Which coefficients (TILE, TILE / 2 + 1) each band of `PERIODS` has in each direction."""
-    y, x = torch.fft.fftfreq(TILE)[:, None], torch.fft.rfftfreq(TILE)
-    frequency, direction = torch.hypot(y, x), (torch.atan2(y, x) / (torch.pi / 4)).round() % 4
-    return [
-        (frequency >= 1 / longest) & (frequency < 1 / shortest) & (direction == d)
-        for longest, shortest in pairwise(PERIODS)
-        for d in range(4)
-    ]
 
 
 def weave(pictures: Tensor) -> Tensor:
@@ -160,23 +116,14 @@ def _from_corner(pictures: Tensor, corner: list[int]) -> Tensor:
     return pictures[..., y : y + height, x : x + width]
 
 
-def random_crops(
-    planes: Tensor, side: int, generator: Generator, grid: int = 1, weights: Tensor | None = None
-) -> Tensor:
-    """A square of each of (n, c, H, W): `side` steps of `grid` pixels a side, its corner on the grid.
-
-    `weights` (n, room^2) say how often each corner is drawn, row by row; all alike where absent.
-    """
+def random_crops(planes: Tensor, side: int, generator: Generator, grid: int = 1) -> Tensor:
+    """A square of each of (n, c, H, W): `side` steps of `grid` pixels a side, its corner on the grid."""
     room = planes.shape[-1] // grid - side + 1
-    if weights is None:
-        corners = torch.randint(room, (len(planes), 2), generator=generator)
-    else:
-        places = torch.multinomial(weights, 1, generator=generator)
-        corners = torch.cat([places // room, places % room], dim=1)
+    corners = torch.randint(room, (len(planes), 2), generator=generator).tolist()
     return torch.stack(
         [
             p[:, y * grid : (y + side) * grid, x * grid : (x + side) * grid]
-            for p, (y, x) in zip(planes, corners.tolist(), strict=True)
+            for p, (y, x) in zip(planes, corners, strict=True)
         ]
     )
 

@@ -100,7 +100,6 @@ class PerceptualLosses(_Strict):
     fine: float = Field(0.3, ge=0, description="of L1 at full size")
     features: float = Field(1.0, ge=0, description="of the frozen network's features")
     consistency: float = Field(0.5, ge=0, description="of a sample and what its picture is made back into")
-    grain: float = Field(0.2, ge=0, description="of the power of fine detail beside the real picture's")
     weave: float = Field(5.0, ge=0, description="of fine detail that repeats from patch to patch")
     critic: float = Field(0.8, ge=0)
 

@@ -173,7 +173,7 @@ def make_views(
         images = load_images(records, size, fit, 3 if domain.colour else 1)
         label_maps = find(images)
         scores, fitted = domain.scores(records, images[:, 0].numpy(), label_maps.numpy(), cohorts)
-        markers = small_markers(images, domain)
+        markers = _small_markers(images, domain)
         kept = {"images": images, "regions": _small_regions(label_maps, domain), "markers": markers}
         tensors = kept if fresh else _three_views(images, label_maps, markers, autoencoder, seed, domain)
         return tensors, {"scores": scores, "cohorts": fitted}
@@ -254,8 +254,7 @@ def _small_regions(label_maps: Tensor, domain: Domain) -> Tensor:
     return maps
 
 
-def small_markers(images: Tensor, domain: Domain) -> Tensor:
-    """255 times the share of each of `REGION_SIDE`^2 pixels that markers cover, uint8, of images uint8 (n, c, H, W)."""
+def _small_markers(images: Tensor, domain: Domain) -> Tensor:
     maps = torch.zeros(len(images), 1, REGION_SIDE, REGION_SIDE, dtype=torch.uint8)
     if domain.markers is None:
         return maps

@@ -2,8 +2,7 @@
 
 A faithful decoder is as near as it can be to each picture, and so leaves out what latents do not say. This one draws
 it. It learns on real latents with noise, which have a picture to be near to, and on a denoiser's samples, which have
-none. Where a radiograph's letters and devices lie nothing is learned, as far as crops without them can be found: in a
-denoiser's samples, which have none, the critic would ask for them.
+none.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor, nn
 
 from skiagraph.devices import fast_bfloat16
-from skiagraph.domains.domain import Domain, load_domain
+from skiagraph.domains.domain import load_domain
 from skiagraph.errors import RecipeError
 from skiagraph.files import atomic_path
 from skiagraph.models.autoencoder import SmallAutoencoderKL
@@ -26,7 +25,6 @@ from skiagraph.progress import progress
 from skiagraph.training.images import load_images, random_indices, record_weight, records_of, to_model_range
 from skiagraph.training.perceptual import PerceptualLoss, random_crops
 from skiagraph.training.recipe import EnlargerRecipe, PerceptualDecoderRecipe
-from skiagraph.training.views import counted_where, small_markers
 
 CHUNK = 32
 
@@ -49,13 +47,6 @@ class PerceptualDecoderTask:
         if recipe.finish_channels:
             autoencoder = with_finish(autoencoder, recipe.finish_channels)
         autoencoder.encoder.requires_grad_(False)
-        grid, corners = autoencoder.downscale, cache / "corners.safetensors"
-        with PartialState().main_process_first():
-            if not corners.is_file():
-                found = free_corners(self.train, recipe.crop // grid, grid, load_domain(recipe.domain))
-                with atomic_path(corners) as temporary:
-                    save_file({"corners": found}, temporary)
-        self.corners = load_file(corners)["corners"]
         self.perceptual = PerceptualLoss(recipe.losses)
         parts = {"autoencoder": autoencoder, "critic": self.perceptual.critic()}
         self.model = nn.ModuleDict(parts).to(memory_format=torch.channels_last)
@@ -69,8 +60,7 @@ class PerceptualDecoderTask:
         parts = getattr(model, "module", model)
         half = batch_size // 2
         images, latents = self._real_crops(parts["autoencoder"], half, generator)
-        made = self.bank[random_indices(len(self.bank), half, generator)]
-        made = random_crops(made, self.recipe.crop // parts["autoencoder"].downscale, generator)
+        made = self._crops(self.bank[random_indices(len(self.bank), half, generator)], generator)
         latents = torch.cat([latents, made.to(latents)])
         latents = latents * self._seen(batch_size, generator)
         decoded = parts["autoencoder"].decode(latents, generator=generator).sample.float()
@@ -105,12 +95,15 @@ class PerceptualDecoderTask:
     def _real_crops(self, autoencoder: nn.Module, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
         """Crops (count, 1, side, side) of training images on the grid of patches, and latents of them with noise."""
         chosen = random_indices(len(self.train), count, generator, self.weights)
-        grid, whole = autoencoder.downscale, to_model_range(self.train[chosen])
-        images = random_crops(whole, self.recipe.crop // grid, generator, grid, self.corners[chosen]).to(self.device)
+        images = self._crops(to_model_range(self.train[chosen]), generator, autoencoder.downscale).to(self.device)
         with torch.no_grad():
             latents = autoencoder.encode(images).latent_dist.mode()
         size = self.recipe.latent_noise * torch.rand(count, 1, 1, 1, generator=generator)
         return images, latents + (torch.randn(latents.shape, generator=generator) * size).to(latents)
+
+    def _crops(self, planes: Tensor, generator: Generator, grid: int = 1) -> Tensor:
+        """A square of `crop` pixels out of each of (n, c, H, W), which are `grid` pixels to a latent pixel."""
+        return random_crops(planes, self.recipe.crop // self.model["autoencoder"].downscale, generator, grid)
 
     def _seen(self, count: int, generator: Generator) -> Tensor:
         """Which latent channels each of a batch shows, (count, channels, 1, 1) of zeros and ones."""
@@ -118,20 +111,6 @@ class PerceptualDecoderTask:
         kept = kept[torch.randint(len(kept), (count,), generator=generator)]
         channels = torch.arange(self.bank.shape[1])
         return (channels < kept[:, None]).float()[..., None, None].to(self.device)
-
-
-def free_corners(images: Tensor, side: int, grid: int, domain: Domain) -> Tensor:
-    """Where crops show no marker, as weights of `random_crops`: (n, room^2) of 1 or 0; all 1 where every crop does.
-
-    Args:
-        images: uint8 (n, 1, H, W).
-        side: of crops, in steps of the grid.
-        grid: pixels.
-        domain: says what a marker is.
-    """
-    plain = counted_where(small_markers(images, domain).float() / 255, images.shape[-1] // grid)
-    free = plain.unfold(2, side, 1).unfold(3, side, 1).amin(dim=(-1, -2)).flatten(1)
-    return torch.where(free.any(dim=1, keepdim=True), free, 1.0)
 
 
 def with_finish(autoencoder: SmallAutoencoderKL, channels: int) -> SmallAutoencoderKL:
