@@ -4,7 +4,7 @@
 
 Latents are of n validation patients: samples of the model for their label rows, and their radiographs encoded.
 Distances are to those radiographs, by two ImageNet networks against which no decoder was trained, and by the finest
-patches (sliced Wasserstein). Samples are kept in the output folder, one for each model. A weave is what a
+patches (sliced Wasserstein). Samples are kept in the output folder. A weave is what a
 network of fixed strides leaves: power at periods of 2, 4 and 8 pixels over that of the frequencies around, 1 for none.
 Misplaced grain is how far, in doublings, the amount of finest detail is from the radiograph's in the same squares of 16
 pixels; differences from the first decoder are paired, over patients.
@@ -13,6 +13,7 @@ pixels; differences from the first decoder are paired, over patients.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,9 +34,10 @@ from skiagraph.data.datasets import Record, load_records
 from skiagraph.devices import fast_bfloat16
 from skiagraph.evaluation import kernel_distance, sliced_wasserstein
 from skiagraph.evaluation.imagenet import ImageNetExtractor
+from skiagraph.evaluation.result import MetricResult
 from skiagraph.evaluation.statistics import grouped_mean, paired_difference
-from skiagraph.files import atomic_path, write_json
-from skiagraph.models.registry import DEFAULT_MODEL, load_component
+from skiagraph.files import atomic_path, weight_hashes, write_json
+from skiagraph.models.registry import DEFAULT_MODEL, load_component, model_folder
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 
 NETWORKS = ("efficientnet-lite0", "efficientnet-lite2")
@@ -60,24 +62,28 @@ def main() -> None:
     pipeline = TextToImagePipeline.load(args.model)
     real = squares(records, pipeline.image_side, "pad")
     latents = {"generated": generated, "real": pipeline.encode(real)}
-    extractors = [ImageNetExtractor(name) for name in NETWORKS]
+    judges = [(e, e.features(real)) for e in map(ImageNetExtractor, NETWORKS)]
     rows, misplaced = [], []
     print("radiographs", weave(real))
     for decoder in args.decoder:
         pipeline.perceptual_vae = load_component(decoder).eval()
-        for kind, of in latents.items():
-            drawn = pipeline.draw(of, Generator().manual_seed(args.seed))
-            found = [kernel_distance(e.features(real), e.features(drawn), extractor=e.name) for e in extractors]
-            found += sliced_wasserstein(real, drawn)[:FINEST]
-            row = {"decoder": decoder, "latents": kind, "weave": weave(drawn)}
+        drawn = {kind: pipeline.draw(of, Generator().manual_seed(args.seed)) for kind, of in latents.items()}
+        for kind, pictures in drawn.items():
+            found = [kernel_distance(features, e.features(pictures), extractor=e.name) for e, features in judges]
+            found += sliced_wasserstein(real, pictures)[:FINEST]
+            row = {"decoder": decoder, "latents": kind, "weave": weave(pictures)}
             rows.append({**row, "distances": [f.to_dict() for f in found]})
-            print(
-                *row.values(), *(f"{f.extractor or f.name} {f.value:.2f} ({f.low:.2f} to {f.high:.2f})" for f in found)
-            )
-        misplaced.append(np.abs(grain(drawn) - grain(real)).mean(axis=(1, 2)))
-        rows[-1] |= {"misplaced grain": of_first("misplaced grain", misplaced, records)}
-        print("misplaced grain", rows[-1]["misplaced grain"])
+            print(*row.values(), *(f"{f.extractor or f.name} {shown(f, 2)}" for f in found))
+        misplaced.append(np.abs(grain(drawn["real"]) - grain(real)).mean(axis=(1, 2)))
+        of_first = grain_of_first(misplaced, records)
+        rows[-1] |= {name: result.to_dict() for name, result in of_first.items()}
+        print(*(f"{name} {shown(result, 3)}" for name, result in of_first.items()))
     write_json(args.output / "results.json", {"n": len(records), "machine": machine(), "rows": rows})
+
+
+def shown(result: MetricResult, digits: int) -> str:
+    """A value and its interval."""
+    return f"{result.value:.{digits}f} ({result.low:.{digits}f} to {result.high:.{digits}f})"
 
 
 def weave(images: np.ndarray) -> dict[str, float]:
@@ -103,19 +109,21 @@ def weave(images: np.ndarray) -> dict[str, float]:
 def grain(images: np.ndarray) -> np.ndarray:
     """Amount of finest detail of images (n, H, W) in [0, 1] in squares, (n, H / 16, W / 16), in doublings.
 
-    Standard deviation of what a blur of 1 pixel takes off. Another measure than the one that decoders are trained by.
+    Standard deviation of what a blur of 1 pixel takes off.
     """
     fine = images - gaussian_filter(images, (0, 1, 1))
     power = reduce(fine**2, "n (i y) (j x) -> n i j", "mean", y=SQUARE, x=SQUARE)
     return np.log2(np.sqrt(power) + ROUNDING)
 
 
-def of_first(name: str, values: list[np.ndarray], records: list[Record]) -> dict[str, str]:
+def grain_of_first(misplaced: list[np.ndarray], records: list[Record]) -> dict[str, MetricResult]:
     """The last decoder's mean, and its paired difference from the first's, with intervals over patients."""
     people = np.array([f"{r.dataset}/{r.patient}" for r in records])
-    mean = grouped_mean(name, values[-1], people, "lower")
-    gap = paired_difference(name, values[-1], values[0], people, "lower")
-    return {key: f"{r.value:.3f} ({r.low:.3f} to {r.high:.3f})" for key, r in (("mean", mean), ("over first", gap))}
+    name = "misplaced grain"
+    return {
+        name: grouped_mean(name, misplaced[-1], people, "lower"),
+        f"{name} over first": paired_difference(name, misplaced[-1], misplaced[0], people, "lower"),
+    }
 
 
 def patients_of(datasets: Sequence[str], split: str, args: argparse.Namespace) -> list[Record]:
@@ -127,22 +135,24 @@ def patients_of(datasets: Sequence[str], split: str, args: argparse.Namespace) -
 
 def sampled(records: list[Record], args: argparse.Namespace) -> Tensor:
     """The model's scaled latents (n, c, h, w) of the records' label rows, kept in `-o DIR` for the next command."""
-    kept = args.output / f"latents-{args.n}-{args.steps}-{args.seed}.safetensors"
+    prompts = [record_prompt(r) for r in records]
+    asked = f"{weight_hashes(model_folder(args.model))} {prompts} {args.steps} {args.seed}"
+    kept = args.output / f"latents-{hashlib.sha256(asked.encode()).hexdigest()[:12]}.safetensors"
     if not kept.is_file():
-        args.output.mkdir(parents=True, exist_ok=True)
-        latents = _sample(records, args)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        latents = _sample(prompts, args)
         with atomic_path(kept) as temporary:
             save_file({"latents": latents}, temporary)
     return load_file(kept)["latents"]
 
 
-def _sample(records: list[Record], args: argparse.Namespace) -> Tensor:
+def _sample(prompts: list[str], args: argparse.Namespace) -> Tensor:
     half = fast_bfloat16(torch.device("cpu"))
     pipeline = TextToImagePipeline.load(args.model, dtype=torch.bfloat16 if half else torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     parts = []
-    for start in track(range(0, len(records), BATCH), "sampling"):
-        part = [record_prompt(r) for r in records[start : start + BATCH]]
+    for start in track(range(0, len(prompts), BATCH), "sampling"):
+        part = prompts[start : start + BATCH]
         seeds = [args.seed + start + i for i in range(len(part))]
         parts.append(pipeline(part, seeds=seeds, num_inference_steps=args.steps, output_type="latent").images)
     return torch.cat(parts).float()

@@ -5,10 +5,10 @@
 Generates one image for each of n held-out patients' label rows (never seen in training), so that both sides have the
 same mix of findings, views and ages. Judges: EfficientNet-Lite0 and Lite2 of ImageNet, against which nothing here was
 trained; the shipped classifier; for findings, a probe of Lite2 beside the classifier; distances of patches by size,
-without a network; and a network trained for nothing but to tell both sides apart. Floors are real images of other
-patients against the same held-out ones, at equal n with the same mix: training patients, except for the classifier,
-which was trained on those. Beside them stand held-out images through the faithful decoder and through the perceptual
-one.
+with letters and without, no network in them; and a network trained for nothing but to tell both sides apart. Floors are
+real images of other patients against the same held-out ones, at equal n with the same mix: training patients, except
+for the classifier, which was trained on those. Beside them stand held-out images through the faithful decoder and
+through the perceptual one.
 """
 
 from __future__ import annotations
