@@ -2,7 +2,7 @@
 
 The encoder is one linear map per patch, the Karhunen-Loeve transform of its images; the decoder is its inverse plus a
 convolutional network that adds what crosses patch borders. Most of the decoder's work happens at a quarter of the
-image's side, so that decoding does not dominate the time of sampling: see the cost table in docs/results.md.
+image's side, so that decoding does not dominate the time of sampling: see the cost table in docs/results/pictures.md.
 """
 
 from __future__ import annotations

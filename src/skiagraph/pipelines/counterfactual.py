@@ -26,7 +26,7 @@ from skiagraph.pipelines.text_to_image import TextToImagePipeline
 class EditSettings:
     """How an edit is made. Where the paper can be read in two ways, its other reading can be chosen.
 
-    Defaults come from `benchmarks/edit_settings.py` on 16 validation radiographs (docs/results.md).
+    Defaults come from `benchmarks/edit_settings.py` on 16 validation radiographs (docs/results/edits.md).
 
     start: "inversion" runs DDIM backwards from the image, "noise" adds noise to it (Eq. 2).
     strength: share of the schedule that is run, in (0, 1]; 1 starts from Eq. 2's z_T, which keeps almost nothing.
