@@ -7,7 +7,7 @@ import torch
 import elsewhere
 import phantoms
 import tiny
-from skiagraph.devices import fast_bfloat16
+from skiagraph.devices import emulates, fast_bfloat16
 from skiagraph.models.registry import load_component
 from skiagraph.pipelines.baselines import blended_inpainting, pie
 from skiagraph.pipelines.counterfactual import EditSettings, edit_image
@@ -117,7 +117,13 @@ def test_bfloat16_is_used_only_where_the_processor_has_it(monkeypatch):
     cpu = torch.device("cpu")
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": False}, raising=False)
     assert not fast_bfloat16(cpu)
+    assert emulates(torch.bfloat16, cpu)
+    assert emulates(torch.float16, cpu)
+    assert not emulates(torch.float32, cpu)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": True}, raising=False)
     assert fast_bfloat16(cpu)
+    assert not emulates(torch.bfloat16, cpu)
+    assert emulates(torch.float16, cpu)
     monkeypatch.delattr(torch.cpu, "get_capabilities")
     assert not fast_bfloat16(cpu), "an older PyTorch does not tell"
+    assert not emulates(torch.bfloat16, cpu), "nor that it emulates"

@@ -10,6 +10,9 @@ from skiagraph.errors import ModelError
 AUTO = "auto"
 """An accelerator where there is one, else the CPU."""
 
+CPU_HALVES = {torch.bfloat16: "bf16", torch.float16: "fp16"}
+"""How capabilities of processors that compute in a half precision end."""
+
 SEEDS = 2**63
 """Seeds lie below it, from 0 on; a run numbers its images on from the first seed."""
 
@@ -55,9 +58,21 @@ def seeded(seed: int) -> Generator:
 
 def fast_bfloat16(device: torch.device) -> bool:
     """Whether this machine computes in bfloat16: PyTorch emulates it elsewhere, many times slower than float32."""
+    return _computes_in(torch.bfloat16, device) is True
+
+
+def emulates(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether PyTorch is known to emulate a precision on this device, many times slower than it computes in float32."""
+    return _computes_in(dtype, device) is False
+
+
+def _computes_in(dtype: torch.dtype, device: torch.device) -> bool | None:
+    """Whether a device computes in a precision itself; None where PyTorch does not tell."""
+    if dtype == torch.float32:
+        return True
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    if device.type == "cpu":
-        capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-        return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-    return False
+        return dtype != torch.bfloat16 or torch.cuda.is_bf16_supported()
+    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
+        capabilities = torch.cpu.get_capabilities()
+        return any(capabilities.get(prefix + CPU_HALVES[dtype]) for prefix in ("avx512_", "amx_", ""))
+    return None

@@ -83,3 +83,16 @@ def test_errors_are_one_line_also_when_quiet(monkeypatch, asked, tmp_path, capsy
     monkeypatch.setattr(engine, "generate", refuse)
     assert skiagraph(monkeypatch, "generate", "--report", "x", "-o", tmp_path, "-q") == 2
     assert capsys.readouterr().err == "skiagraph: bad input\n"
+
+
+@pytest.mark.parametrize(
+    ("has", "dtype", "warns"), [(False, "bfloat16", True), (True, "bfloat16", False), (False, "float32", False)]
+)
+def test_an_emulated_precision_is_warned_of_and_used(monkeypatch, asked, tmp_path, capsys, has, dtype, warns):
+    import torch
+
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has}, raising=False)
+    args = ("--report", "x", "-o", tmp_path, "--dtype", dtype, "--device", "cpu", "--quiet")
+    assert skiagraph(monkeypatch, "generate", *args) == 0
+    assert ("only emulates bfloat16" in capsys.readouterr().err) == warns
+    assert asked[0].dtype == dtype

@@ -43,6 +43,7 @@ def verb(run: Callable[..., dict[str, Any]]) -> Callable[..., None]:
                     around.enter_context(downloads())
                 if options.get("output") is not None:
                     options["output"] = around.enter_context(_place(options["output"]))
+                _warn_of_emulation(options)
                 result = run(**options)
         except SkiagraphError as error:
             _end(str(error), 2)
@@ -57,6 +58,19 @@ def verb(run: Callable[..., dict[str, Any]]) -> Callable[..., None]:
             raise typer.Exit(1)
 
     return _with_signature(called, run)
+
+
+def _warn_of_emulation(options: dict[str, Any]) -> None:
+    """Say on standard error that a half precision was asked for which this machine computes slowly."""
+    dtype = options.get("dtype")
+    if "device" not in options or dtype in (None, "float32"):
+        return
+    import torch
+
+    from skiagraph.devices import emulates, usable_device
+
+    if emulates(getattr(torch, dtype), usable_device(options["device"])):
+        typer.echo(f"warning: this machine only emulates {dtype}, many times slower than float32", err=True)
 
 
 def _read(context: typer.Context, path: Path | None) -> Path | None:
