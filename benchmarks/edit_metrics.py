@@ -32,6 +32,9 @@ from skiagraph.pipelines.organs import SEGMENTER, find_lungs
 REFERENCE = 400
 """Other test patients' radiographs that distances refer to, at most."""
 
+BRIGHT = 0.98
+"""Share of a radiograph's pixels that a burnt pixel is brighter than."""
+
 CLIP_MEAN, CLIP_STD = (0.4815, 0.4578, 0.4082), (0.2686, 0.2613, 0.2758)
 
 
@@ -70,6 +73,7 @@ class Judge:
                 "perceptual distance", self.imagenet.perceptual_distance(self.before, after), "lower"
             ),
             "largest change outside": _mean("largest change outside", outside, "lower"),
+            "burnt": _mean("burnt", burnt(self.before, after, self.roi), "lower"),
             "share of change inside": _mean("share inside", inside[total > 0] / total[total > 0], "higher"),
             "IoU of lungs": iou(self._lungs(after), self.lungs),
             "same patient nearest": _mean("identity", own, "higher"),
@@ -101,6 +105,18 @@ class Judge:
         return (
             find_lungs(self.segmenter, torch.from_numpy(np.round(images * 255).astype(np.uint8))[:, None]).numpy() > 0
         )
+
+
+def burnt(before: np.ndarray, after: np.ndarray, roi: np.ndarray) -> np.ndarray:
+    """Share (n,) of a region's pixels that an edit made brighter than nearly all of the radiograph was.
+
+    Args:
+        before: radiographs (n, H, W).
+        after: edited.
+        roi: bool (n, H, W), the regions.
+    """
+    limits = np.quantile(before, BRIGHT, axis=(1, 2))[:, None, None]
+    return ((after > limits) & (before <= limits) & roi).sum(axis=(1, 2)) / roi.sum(axis=(1, 2)).clip(1)
 
 
 def _mean(name: str, values: np.ndarray, direction: str) -> MetricResult | None:

@@ -4,7 +4,7 @@
     python benchmarks/edit_settings.py --data DIR -o out/edit-settings --try strength=0.8 guidance=7.5 start=noise
     python benchmarks/edit_settings.py --data DIR -o out/edit-settings-pie --method PIE --try --try guidance=10
 
-Each `--try` is one row: the defaults with these values. Edits are kept in `-o`, so that a row is made once; a sheet of
+Each `--try` is one row: the defaults of additions with these values, for all cases. Edits are kept in `-o`, so that a row is made once; a sheet of
 pictures stands beside each. Rows after the first are compared with it on the same cases, over patients; `--only` takes
 cases that get a finding, or that lose one. The judge is a probe that reports nothing elsewhere, and test patients are
 never used.
@@ -23,6 +23,7 @@ from PIL import Image
 from rich.progress import track
 
 from edit_cases import Case, Prepared, prepared
+from edit_metrics import burnt
 from machine import machine
 from probes import TUNING, probe
 from skiagraph.data.images import SYNTHETIC_TEXT, write_png
@@ -104,6 +105,7 @@ def _scores(judge: Judge, known: list[tuple[Case, Prepared]], after: np.ndarray)
         **{name: float(towards[chosen].mean()) for name, chosen in kinds.items()},
         "inside": float(np.mean(inside)),
         **{f"denser_{name}": float(np.mean(denser[chosen])) for name, chosen in kinds.items()},
+        "burnt": float(burnt(before, after, np.stack([p.roi for _, p in known])).mean()),
         "ssim": ssim(before, after, data_range=1.0).value,
     }, towards  # fmt: skip
 

@@ -46,7 +46,7 @@ from skiagraph.pipelines.text_to_image import TextToImagePipeline
 ABLATIONS = {
     "full": {}, "without Eq. 5": {"floor": 1.0}, "without Eq. 6": {"eta": 0.0}, "without Eq. 9": {"alpha": 0.0},
     "without all three": {"floor": 1.0, "eta": 0.0, "alpha": 0.0}, "noise start": {"start": "noise"},
-    "strength 0.8": {"strength": 0.8},
+    "strength 0.6": {"clearing": 0.6}, "guidance 7.5": {"guidance": 7.5},
 }  # fmt: skip
 """Rows of our own method: the defaults with these settings."""
 
@@ -81,7 +81,11 @@ def _editors(pipeline: TextToImagePipeline, args: argparse.Namespace) -> dict[st
     settings = EditSettings() if args.steps is None else replace(EditSettings(), steps=args.steps)
 
     def ours(function: Callable, settings: EditSettings, model: object = pipeline) -> Editor:
-        return lambda case, given: function(model, given.image, **given.arguments(), settings=settings, seed=args.seed)
+        def edited(case: Case, given: Prepared) -> Edit:
+            chosen = settings if case.added else settings.to_clear()
+            return function(model, given.image, **given.arguments(), settings=chosen, seed=args.seed)
+
+        return edited
 
     editors = {name: ours(edit_image, replace(settings, **changes)) for name, changes in ABLATIONS.items()}
     editors |= {"blended inpainting": ours(blended_inpainting, settings), "PIE": ours(pie, settings)}

@@ -51,6 +51,7 @@ def config(picture, model, **changes):
 
 def test_findings_that_only_go_are_cleared_with_more_strength(picture, tiny_model, tmp_path):
     settings = EditSettings(steps=4, strength=0.5, clearing=0.75)
+    assert (settings.to_clear().strength, settings.to_clear().guidance) == (0.75, EditSettings.clearing_guidance)
     asked = {"Normal chest.": 0.75, "Right effusion.": 0.5}
     for number, (to, strength) in enumerate(asked.items()):
         made = config(picture, tiny_model, to=to, source="Left effusion.", settings=settings)

@@ -64,7 +64,9 @@ def run(
     from skiagraph.engine.reading import verdict
     from skiagraph.pipelines.counterfactual import EditSettings
 
-    given = {"strength": strength, "clearing": strength, "steps": steps, "guidance": guidance}
+    given = {
+        "strength": strength, "clearing": strength, "steps": steps, "guidance": guidance, "clearing_guidance": guidance,
+    }  # fmt: skip
     settings = EditSettings(**{name: value for name, value in given.items() if value is not None})
     config = EditConfig(
         image=str(image), to=to, source=source, progression=progression, roi=None if roi is None else str(roi),

@@ -192,10 +192,9 @@ class _Worker:
         else:
             roi = square(own.astype(np.float32), side) >= 0.5
         place = own if own is not None else unsquare(roi.astype(np.float32), radiograph.pixels.shape) >= 0.5
-        frames = []
+        frames, whole = [], config.settings if wish.come else config.settings.to_clear()
         for number in range(1, config.progression + 1):
-            whole = config.settings.strength if wish.come else config.settings.clearing
-            settings = replace(config.settings, strength=whole * number / config.progression)
+            settings = replace(whole, strength=whole.strength * number / config.progression)
             made, read = self._best(small, wish, roi, regions, settings)
             change = unsquare(made.change, radiograph.pixels.shape)
             feather = settings.feather * max(radiograph.pixels.shape) / side

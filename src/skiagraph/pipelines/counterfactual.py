@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -26,11 +26,12 @@ from skiagraph.pipelines.text_to_image import TextToImagePipeline
 class EditSettings:
     """How an edit is made. Where the paper can be read in two ways, its other reading can be chosen.
 
-    Defaults come from `benchmarks/edit_settings.py` on 16 validation radiographs (docs/results/edits.md).
+    Defaults come from `benchmarks/edit_settings.py` on validation radiographs (docs/results/edits.md).
 
     start: "inversion" runs DDIM backwards from the image, "noise" adds noise to it (Eq. 2).
     strength: share of the schedule that is run, in (0, 1]; 1 starts from Eq. 2's z_T, which keeps almost nothing.
-    clearing: strength in its place where the job's findings only go; adding gains nothing by it.
+    clearing, clearing_guidance: strength and guidance in their place where the job's findings only go. Adding gains
+        nothing by that much, and shows burnt spots.
     steps: of the whole schedule.
     guidance: guidance scale.
     against: what guidance leads away from: "source", the prompt of the image as it is, or "nothing", the empty one.
@@ -53,7 +54,8 @@ class EditSettings:
     strength: float = 0.6
     clearing: float = 0.8
     steps: int = 50
-    guidance: float = 7.5
+    guidance: float = 4.0
+    clearing_guidance: float = 7.5
     against: str = "source"
     eta: float = 5.0
     window: float = 0.4
@@ -66,6 +68,10 @@ class EditSettings:
     renormalise: bool = True
     both_halves: bool = True
     feather: float = 20.0
+
+    def to_clear(self) -> EditSettings:
+        """The same for a job whose findings only go."""
+        return replace(self, strength=self.clearing, guidance=self.clearing_guidance)
 
 
 @dataclass(frozen=True)
