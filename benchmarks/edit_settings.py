@@ -4,10 +4,10 @@
     python benchmarks/edit_settings.py --data DIR -o out/edit-settings --try strength=0.8 guidance=7.5 start=noise
     python benchmarks/edit_settings.py --data DIR -o out/edit-settings-pie --method PIE --try --try guidance=10
 
-Each `--try` is one row: the defaults of additions with these values, for all cases. Edits are kept in `-o`, so that a row is made once; a sheet of
-pictures stands beside each. Rows after the first are compared with it on the same cases, over patients; `--only` takes
-cases that get a finding, or that lose one. The judge is a probe that reports nothing elsewhere, and test patients are
-never used.
+Each `--try` is one row: the defaults of additions with these values, for all cases. Edits are kept in `-o`, so that a
+row is made once; a sheet of pictures stands beside each. Rows after the first are compared with it on the same cases,
+over patients; `--only` takes cases that get a finding, or that lose one. The judge is a probe that reports nothing
+elsewhere, and test patients are never used.
 """
 
 from __future__ import annotations
