@@ -42,13 +42,8 @@ def main() -> None:
         truth = targets[known, index].astype(int)
         if finding in LABELS and truth.sum() >= LEAST:
             found = {name: auroc(truth, score[finding][known]) for name, score in scores.items()}
-            rows.append(
-                {
-                    "finding": finding,
-                    "with": int(truth.sum()),
-                    **{n: f"{a.value:.2f} ({a.low:.2f} to {a.high:.2f})" for n, a in found.items()},
-                }
-            )
+            told = {name: f"{a.value:.2f} ({a.low:.2f} to {a.high:.2f})" for name, a in found.items()}
+            rows.append({"finding": finding, "with": int(truth.sum()), **told})
             print(*(str(value) for value in rows[-1].values()), sep=" | ", flush=True)
     write_json(args.output / "results.json", {"n": len(records), "machine": machine(), "rows": rows})
 

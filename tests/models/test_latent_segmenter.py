@@ -204,3 +204,10 @@ def test_impossible_calls_are_refused(model):
         model.scores(torch.zeros(1, 3, 32, 32))
     with pytest.raises(ModelError, match="0 steps"):
         model.scores(IMAGES, steps=0)
+
+
+def test_a_vision_network_wants_sides_it_can_halve_and_no_autoencoder():
+    pytest.importorskip("efficientnet_lite_pytorch")
+    for changes in ({"working_size": 72}, {"working_size": 64, "autoencoder": {"latent_channels": 4}}):
+        with pytest.raises(ModelError, match="vision_network"):
+            tiny.latent_segmenter(vision_network="efficientnet-lite0", **changes)

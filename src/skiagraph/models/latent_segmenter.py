@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from skiagraph.devices import seeded
 from skiagraph.errors import ModelError
+from skiagraph.models.imagenet_stages import ImageNetStages
 from skiagraph.models.mask_codec import KLCodec, PatchCodec
 from skiagraph.models.noising import clean_from_noise
 from skiagraph.models.segmenter import LUNGS, check_images
@@ -78,6 +79,37 @@ class PatchVision(nn.Module):
         return _each_channel(self.patches.encode, images) + self.encoder(images)
 
 
+class ImageNetVision(nn.Module):
+    """A vision encoder tau: coefficients of the image's patches, and the stages of a network that ImageNet taught.
+
+    What works at less than an eighth of the side's grain, edges and textures, stays as ImageNet left it.
+
+    Args:
+        in_channels: of the images.
+        coefficients: kept of each patch of each image channel.
+        patch: side of a patch in pixels; features have the image's side over it.
+        network: one of `skiagraph.models.imagenet_stages.NETWORKS`.
+    """
+
+    def __init__(self, in_channels: int, coefficients: int, patch: int, network: str) -> None:
+        super().__init__()
+        self.patches = PatchCodec(coefficients, patch)
+        self.stages = ImageNetStages(network, trained=False)
+        self.out_channels = in_channels * coefficients + sum(self.stages.widths[1:])
+
+    def begin(self, network: str) -> None:
+        """Take over ImageNet's weights and hold the early ones still."""
+        self.stages.load_state_dict(ImageNetStages(network).state_dict())
+        self.stages.freeze(downscale=8)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features (batch, out_channels, H / patch, W / patch) of images whose sides are multiples of 32."""
+        coefficients = _each_channel(self.patches.encode, images)
+        seen = [F.group_norm(stage, 1) for stage in self.stages(images)[1:]]
+        size = coefficients.shape[-2:]
+        return torch.cat([coefficients, *(F.interpolate(s, size, mode="bilinear") for s in seen)], dim=1)
+
+
 class KLVision(nn.Module):
     """A vision encoder tau as in SDSeg: a copy of the mask autoencoder's encoder and a 1x1 convolution."""
 
@@ -103,6 +135,7 @@ class LatentSegmenter(ModelMixin, ConfigMixin):
         mask_coefficients: latent channels of a class.
         vision_coefficients: and of an image channel.
         vision_channels: width of the convolutional vision encoder.
+        vision_network: one of `imagenet_stages.NETWORKS` in its place; the working size is a multiple of 32.
         denoiser_channels: of the U-Net, level by level.
         denoiser_layers: residual layers of a level on the way down; on the way up there is one more.
         denoiser_attention: number of levels, from the finest, whose layers are followed by self-attention. The middle
@@ -130,6 +163,7 @@ class LatentSegmenter(ModelMixin, ConfigMixin):
         mask_coefficients: int = 8,
         vision_coefficients: int = 16,
         vision_channels: int = 32,
+        vision_network: str | None = None,
         denoiser_channels: Sequence[int] = (64, 96, 128),
         denoiser_layers: int = 1,
         denoiser_attention: int = 0,
@@ -148,12 +182,21 @@ class LatentSegmenter(ModelMixin, ConfigMixin):
                 f"latent segmenter: prediction_type {prediction_type!r} must be sample or epsilon, timestep {timestep} "
                 f"0 to {TIMESTEPS - 1}"
             )
-        if autoencoder is None:
-            self.codec = PatchCodec(mask_coefficients, patch)
-            self.vision = PatchVision(in_channels, vision_coefficients, patch, vision_channels)
-        else:
+        if vision_network and (autoencoder or working_size % 32):
+            raise ModelError(
+                f"latent segmenter: vision_network {vision_network} takes no autoencoder beside it, and a working size "
+                f"that is a multiple of 32; it is {working_size}"
+            )
+        if autoencoder is not None:
             self.codec = KLCodec(AutoencoderKL.from_config(autoencoder))
             self.vision = KLVision(self.codec.autoencoder)
+        else:
+            self.codec = PatchCodec(mask_coefficients, patch)
+            self.vision = (
+                ImageNetVision(in_channels, vision_coefficients, patch, vision_network)
+                if vision_network
+                else PatchVision(in_channels, vision_coefficients, patch, vision_channels)
+            )
         latents = self.codec.channels * (len(classes) - 1)
         self.denoiser = latent_unet(
             latents + self.vision.out_channels, latents, denoiser_channels, denoiser_layers, denoiser_attention,

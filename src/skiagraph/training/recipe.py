@@ -178,6 +178,9 @@ class LatentSegmenterModel(_Strict):
     mask_coefficients: int = Field(8, ge=1)
     vision_coefficients: int = Field(16, ge=1)
     vision_channels: int = Field(32, ge=8)
+    vision_network: Literal["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"] | None = Field(
+        None, description="begin as a network that ImageNet taught, in the place of vision_channels"
+    )
     denoiser_channels: list[int] = [64, 96, 128]
     denoiser_layers: int = Field(1, ge=1)
     denoiser_attention: int = Field(0, ge=0, description="number of levels, from the finest, with self-attention")

@@ -101,6 +101,8 @@ def begin_model(recipe: LatentSegmenterRecipe, train: Pairs) -> LatentSegmenter:
         model.vision.encoder.load_state_dict(autoencoder.encoder.state_dict())
         _scale(model.codec, masks)
     model.vision.requires_grad_(recipe.train_vision)
+    if recipe.model.vision_network:
+        model.vision.begin(recipe.model.vision_network)
     return model
 
 
