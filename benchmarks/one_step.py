@@ -11,7 +11,7 @@ Intervals are over patients (sequences of CVC-ClinicDB) and seeds together; peer
 with the first row on the same patients and seeds, p-values corrected for their number (Holm). On a busy machine equal
 minutes are not equal work: run it alone, or by steps.
 
-With the defaults, `speed` takes 30 minutes of training and about 20 of testing, `peers` 90 minutes more, and
+With the defaults, `speed` takes 30 minutes of training and about 20 of testing, `peers` two hours more, and
 `ablations` nine more models or 4.5 hours, for each seed; `--only` takes some of them. `speed --model
 lung-segmenter-latent` and `peers --model lung-segmenter-latent lung-segmenter` test what ships instead.
 """
@@ -100,6 +100,12 @@ class Bench:
             task="latent_segmenter", **self._common(seed, precision, learning_rate=1e-3, ema_decay=0.998), **changes
         )
 
+    def imagenet(self, seed: int) -> LatentSegmenterRecipe:
+        """The latent segmenter with a loss of masks whose vision encoder begins as a network that ImageNet taught."""
+        common = self._common(seed, "auto", learning_rate=5e-4, ema_decay=0.995, batch_size=8)
+        model = {"vision_network": "efficientnet-lite0"}
+        return LatentSegmenterRecipe(task="latent_segmenter", **common, model=model, **MASK_LOSS)
+
     def unet(self, seed: int) -> SegmenterRecipe:
         """MONAI's U-Net, as the shipped lung segmenter is trained, at the latent segmenter's size."""
         return SegmenterRecipe(task="segmenter", **self._common(seed, "auto", learning_rate=2e-3, ema_decay=0.995))
@@ -118,8 +124,8 @@ class Bench:
             "data": DataConfig(datasets=[args.dataset], root=args.data, image_size=SIZE),
             "take": {args.dataset: args.limit} if args.limit else {},
             "optim": OptimConfig(
-                steps=1, batch_size=16, weight_decay=0.01, precision=precision, validate_every=0, tensorboard=False,
-                **optim,
+                steps=1, weight_decay=0.01, precision=precision, validate_every=0, tensorboard=False,
+                **{"batch_size": 16, **optim},
             ),
         }  # fmt: skip
 
@@ -195,7 +201,7 @@ def speed(bench: Bench) -> Iterator[dict[str, Any]]:
 
 
 def peers(bench: Bench) -> Iterator[dict[str, Any]]:
-    """(b) The latent segmenter, MONAI's U-Net and a U-Net trained as nnU-Net trains, after equal training time."""
+    """(b) The latent segmenters, MONAI's U-Net and a U-Net trained as nnU-Net trains, after equal training time."""
     if bench.args.model:
         for name, models in bench.ready().items():
             yield from bench.rows(name, models)
@@ -205,6 +211,7 @@ def peers(bench: Bench) -> Iterator[dict[str, Any]]:
         "mask-loss": (
             "latent, a loss of masks too", lambda: bench.models("mask-loss", lambda s: bench.latent(s, **MASK_LOSS))
         ),
+        "imagenet": ("latent, begun on ImageNet", lambda: bench.models("imagenet", bench.imagenet)),
         "unet": ("MONAI U-Net", lambda: bench.models("unet", bench.unet)),
         "nnunet": ("nnU-Net style", lambda: [bench.nnunet(seed) for seed in range(bench.args.seeds)]),
     }  # fmt: skip
