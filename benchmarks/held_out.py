@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable
 
 import numpy as np
@@ -25,6 +26,12 @@ def test_sets(dataset: str) -> dict[str, str]:
 def evenly(count: int, most: int) -> np.ndarray:
     """At most so many of `count` cases, evenly chosen: their indices."""
     return np.linspace(0, count - 1, min(most, count)).round().astype(int)
+
+
+def one_per_patient(records: list[Record], seed: int) -> list[Record]:
+    """One radiograph of each patient, drawn among those with labels."""
+    shuffled = random.Random(seed).sample(records, len(records))
+    return list({(r.dataset, r.patient): r for r in shuffled if r.labels}.values())
 
 
 def squares(records: Iterable[Record], side: int, fit: str) -> np.ndarray:

@@ -9,18 +9,13 @@ the probe's training images are kept in `-o`.
 from __future__ import annotations
 
 import argparse
-import random
 from pathlib import Path
 
-import numpy as np
-
-from held_out import squares
+from held_out import one_per_patient, squares
 from machine import machine
-from probes import SIDE, reporting_judges
+from probes import SIDE, label_aurocs, reporting_judges
 from skiagraph.data.chest.labels import LABELS
-from skiagraph.data.chest.targets import TARGETS, targets_of
 from skiagraph.data.datasets import load_records
-from skiagraph.evaluation.classification import auroc
 from skiagraph.files import write_json
 
 DATASETS = ("nih_chestxray14", "nih_chestxray14_more")
@@ -31,19 +26,19 @@ LEAST = 8
 def main() -> None:
     """Print a row for each finding and write results.json."""
     args = _arguments()
-    records = load_records(DATASETS, args.data, splits=["test"])
-    records = list({r.patient: r for r in random.Random(args.seed).sample(records, len(records))}.values())
+    records = one_per_patient(load_records(DATASETS, args.data, splits=["test"]), args.seed)
     images = squares(records, SIDE, "crop")
-    targets = np.array([targets_of(r) for r in records])
-    scores = {judge.name: judge(images) for judge in reporting_judges(args.data, args.output)}
+    judges = reporting_judges(args.data, args.output)
+    found = {judge.name: label_aurocs(records, judge(images), LEAST) for judge in judges}
     rows = []
-    for index, finding in enumerate(TARGETS):
-        known = ~np.isnan(targets[:, index])
-        truth = targets[known, index].astype(int)
-        if finding in LABELS and truth.sum() >= LEAST:
-            found = {name: auroc(truth, score[finding][known]) for name, score in scores.items()}
-            told = {name: f"{a.value:.2f} ({a.low:.2f} to {a.high:.2f})" for name, a in found.items()}
-            rows.append({"finding": finding, "with": int(truth.sum()), **told})
+    for finding in LABELS:
+        told = {
+            name: f"{a[finding].value:.2f} ({a[finding].low:.2f} to {a[finding].high:.2f})"
+            for name, a in found.items()
+            if finding in a
+        }
+        if told:
+            rows.append({"finding": finding, "with": sum(finding in r.labels for r in records), **told})
             print(*(str(value) for value in rows[-1].values()), sep=" | ", flush=True)
     write_json(args.output / "results.json", {"n": len(records), "machine": machine(), "rows": rows})
 

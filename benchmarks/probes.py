@@ -9,7 +9,9 @@ from rich.progress import track
 
 from held_out import squares
 from skiagraph.data.chest.targets import TARGETS, targets_of
-from skiagraph.data.datasets import load_records
+from skiagraph.data.datasets import Record, load_records
+from skiagraph.evaluation import MetricResult
+from skiagraph.evaluation.classification import auroc
 from skiagraph.evaluation.imagenet import ImageNetExtractor
 from skiagraph.evaluation.judges import ClassifierJudge, Judge, ProbeJudge
 from skiagraph.files import atomic_path
@@ -43,3 +45,15 @@ def probe(network: str, root: str | Path | None, cache: Path) -> ProbeJudge:
     patients = np.array([f"{r.dataset}/{r.patient}" for r in records])
     targets = np.array([targets_of(r) for r in records])
     return ProbeJudge(extractor.features, extractor.name, np.load(path), targets, list(TARGETS), patients)
+
+
+def label_aurocs(records: list[Record], scores: dict[str, np.ndarray], least: int) -> dict[str, MetricResult]:
+    """AUROC of a judge's scores (n,) against each label of the records, where at least so many are on each side."""
+    targets = np.array([targets_of(r) for r in records])
+    found = {}
+    for index, name in enumerate(TARGETS):
+        known = ~np.isnan(targets[:, index])
+        truth = targets[known, index].astype(int)
+        if name in scores and min(truth.sum(), len(truth) - truth.sum()) >= least:
+            found[name] = auroc(truth, scores[name][known])
+    return found

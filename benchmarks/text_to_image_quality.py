@@ -23,14 +23,13 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from held_out import squares
+from held_out import one_per_patient, squares
 from machine import machine
-from probes import DATASETS, reporting_judges
+from probes import DATASETS, label_aurocs, reporting_judges
 from skiagraph.data.chest.anatomy import regions_of_lungs
 from skiagraph.data.chest.captions import record_prompt
 from skiagraph.data.chest.markers import marker_mask
 from skiagraph.data.chest.measure import measure
-from skiagraph.data.chest.targets import TARGETS, targets_of
 from skiagraph.data.datasets import Record, load_records
 from skiagraph.engine.generate import GenerateConfig, generate
 from skiagraph.evaluation import (
@@ -72,13 +71,13 @@ def main() -> None:
     """Generate, measure, print and write results.json."""
     args = _arguments()
     torch.manual_seed(0)
-    unseen = _one_per_patient(load_records(DATASETS, args.data, splits=["val", "test"]), args.seed)
+    unseen = one_per_patient(load_records(DATASETS, args.data, splits=["val", "test"]), args.seed)
     tested = [r for r in unseen if r.split == "test"]
     holdout = random.Random(args.seed).sample(tested, min(args.n, len(tested)))
     train = load_records(DATASETS, args.data, splits=["train"])
     seen = {(r.dataset, r.patient) for r in holdout}
     others = _matched([r for r in unseen if (r.dataset, r.patient) not in seen], holdout, args.seed)
-    matched = _matched(_one_per_patient(train, args.seed), holdout, args.seed)
+    matched = _matched(one_per_patient(train, args.seed), holdout, args.seed)
     synthetic = _generated([record_prompt(r) for r in holdout], args, "images")
     real, floor = squares(holdout, SIDE, "crop"), squares(matched, SIDE, "crop")
     pipeline = TextToImagePipeline.load(args.model)
@@ -140,20 +139,13 @@ def _through_decoders(pixels: np.ndarray, pipeline: TextToImagePipeline) -> dict
 
 def _intended(records: list[Record], scores: dict[str, np.ndarray], whose: str) -> Results:
     """AUROC of a judge's score against the label asked for, where at least 10 images are on each side."""
-    targets = np.array([targets_of(r) for r in records])
-    found = {}
-    for index, name in enumerate(TARGETS):
-        known = ~np.isnan(targets[:, index])
-        truth = targets[known, index]
-        if name in scores and min(truth.sum(), len(truth) - truth.sum()) >= 10:
-            found[f"AUROC {name}, {whose}"] = auroc(truth.astype(int), scores[name][known])
-    return found
+    return {f"AUROC {name}, {whose}": found for name, found in label_aurocs(records, scores, least=10).items()}
 
 
 def _rare(tested: list[Record], args: argparse.Namespace) -> Results:
     """AUROC of a finding that too few of the drawn patients show: of all test patients that do, and others beside."""
-    shown = _one_per_patient([r for r in tested if RARE in r.labels], args.seed)
-    adults = _one_per_patient([r for r in tested if r.dataset == shown[0].dataset], args.seed)
+    shown = one_per_patient([r for r in tested if RARE in r.labels], args.seed)
+    adults = one_per_patient([r for r in tested if r.dataset == shown[0].dataset], args.seed)
     ill = {r.patient for r in shown}
     records = shown + [r for r in adults if r.patient not in ill][: BESIDE * len(shown)]
     truth = np.array([RARE in r.labels for r in records], int)
@@ -236,11 +228,6 @@ def _generated(reports: list[str], args: argparse.Namespace, folder: str) -> np.
     )  # fmt: skip
     rows = generate(config, args.output / folder)["images"]
     return np.stack([np.asarray(Image.open(args.output / folder / r["file"]), np.float32) / 255 for r in rows])
-
-
-def _one_per_patient(records: list[Record], seed: int) -> list[Record]:
-    shuffled = random.Random(seed).sample(records, len(records))
-    return list({(r.dataset, r.patient): r for r in shuffled if r.labels}.values())
 
 
 def _matched(pool: list[Record], holdout: list[Record], seed: int) -> list[Record]:

@@ -24,7 +24,7 @@ class ImageNetExtractor:
     """Features and perceptual distances of radiographs and colour pictures from EfficientNet-Lite (arXiv 1905.11946).
 
     Args:
-        network: one of `NETWORKS`. `name` is what metrics call it.
+        network: one of `NETWORKS`. `name` is what metrics call it, `stages` gives its activations.
 
     Raises:
         EvaluationError: another network, or the extra `features` is not installed.
@@ -33,7 +33,7 @@ class ImageNetExtractor:
     def __init__(self, network: str = NETWORKS[0]) -> None:
         self.name = f"imagenet-{network}"
         try:
-            self.network = ImageNetStages(network).requires_grad_(False)
+            self.stages = ImageNetStages(network).requires_grad_(False)
         except ModelError as error:
             raise EvaluationError(str(error)) from error
 
@@ -74,10 +74,6 @@ class ImageNetExtractor:
         stages = zip(self.stages(a), self.stages(b), strict=True)
         gaps = [(_unit(x) - _unit(y)).square().sum(dim=1).mean(dim=(-1, -2)) for x, y in stages]
         return torch.stack(gaps).mean(dim=0)
-
-    def stages(self, images: Tensor) -> list[Tensor]:
-        """`ImageNetStages.forward`."""
-        return self.network(images)
 
 
 def _batches(images: np.ndarray, size: int) -> Iterator[Tensor]:

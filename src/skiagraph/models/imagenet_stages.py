@@ -6,6 +6,8 @@ Its weights come with packages of the extra `features`; nothing is downloaded.
 from __future__ import annotations
 
 from importlib import import_module
+from itertools import accumulate
+from operator import mul
 from typing import Any
 
 import torch
@@ -39,12 +41,8 @@ class ImageNetStages(nn.Module):
     @property
     def widths(self) -> list[int]:
         """Channels of the five activations that `forward` gives."""
-        last: dict[int, int] = {}
-        halvings = 1
-        for block in self.blocks:
-            halvings += block._depthwise_conv.stride[0] > 1
-            last[halvings] = block._project_conv.out_channels
-        return list(last.values())
+        channels = [block._project_conv.out_channels for block in self.blocks]
+        return list(dict(zip(self._downscales(), channels, strict=True)).values())
 
     def train(self, mode: bool = True) -> ImageNetStages:
         """As of any module, but for batch norms."""
@@ -53,11 +51,14 @@ class ImageNetStages(nn.Module):
     def freeze(self, downscale: int) -> None:
         """Hold everything still that works on pictures larger than their side over `downscale`."""
         self.stem.requires_grad_(False)
-        scale = 2
-        for block in self.blocks:
-            scale *= block._depthwise_conv.stride[0]
+        for block, scale in zip(self.blocks, self._downscales(), strict=True):
             if scale < downscale:
                 block.requires_grad_(False)
+
+    def _downscales(self) -> list[int]:
+        """The picture's side over that of each block's activations."""
+        strides = [2, *(block._depthwise_conv.stride[0] for block in self.blocks)]
+        return list(accumulate(strides, mul))[1:]
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Activations where the picture's side is about to be halved again, and the last ones; gradients flow.

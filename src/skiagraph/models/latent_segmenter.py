@@ -82,7 +82,7 @@ class PatchVision(nn.Module):
 class ImageNetVision(nn.Module):
     """A vision encoder tau: coefficients of the image's patches, and the stages of a network that ImageNet taught.
 
-    What works at less than an eighth of the side's grain, edges and textures, stays as ImageNet left it.
+    Its first layers, which work at more than an eighth of the image's side, stay as ImageNet left them.
 
     Args:
         in_channels: of the images.

@@ -44,7 +44,7 @@ class PerceptualLoss:
         return Critic([s.shape[1] for s in stages[1:]])
 
     def to(self, device: torch.device) -> None:
-        self.extractor.network.to(device)
+        self.extractor.stages.to(device)
 
     def __call__(
         self, critic: Critic, made: Tensor, images: Tensor, inconsistency: Callable[[Tensor], Tensor],
