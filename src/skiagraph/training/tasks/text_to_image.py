@@ -353,7 +353,7 @@ def text_parts(
     """(tokenizer, frozen encoder or None, encoder to train on `corpus` or None, width of the states)."""
     if text.path is not None:
         encoder, tokenizer = load_text_encoder(text.path if Path(text.path).is_dir() else hub_folder(text.path))
-        return tokenizer, encoder.eval().requires_grad_(False), None, encoder.config.hidden_size
+        return tokenizer, encoder.float().eval().requires_grad_(False), None, encoder.config.hidden_size
     tokenizer = train_tokenizer(corpus, vocab_size=text.vocab_size, max_length=text.max_length)
     encoder = small_text_encoder(
         tokenizer,
