@@ -16,7 +16,6 @@ from diffusers import (
 
 import tiny
 from skiagraph.errors import ModelError, ReportError
-from skiagraph.models.uvit import SoftenedJointAttnProcessor
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 
 PROMPTS = ["Small left pleural effusion.", "Cardiomegaly."]
@@ -75,25 +74,6 @@ def test_guidance_is_the_usual_convention(pipeline):
 
     free, plain, strong = one_step(0.0), one_step(1.0), one_step(3.0)
     torch.testing.assert_close(strong, free + 3 * (plain - free), rtol=1e-3, atol=1e-3)
-
-
-def test_guidance_may_lead_away_from_softened_attention():
-    """At scale 0 the picture is that of the softened denoiser alone, which another sharpness changes; 1 is plain."""
-    pipeline = tiny.pipeline()
-    latents = torch.randn(1, *tiny.LATENT, generator=torch.Generator().manual_seed(0))
-
-    def one_step(scale, sharpness):
-        pipeline.register_to_config(attention_sharpness=sharpness)
-        arguments = {"num_inference_steps": 1, "latents": latents, "output_type": "latent"}
-        return pipeline(PROMPTS[0], guidance_scale=scale, **arguments).images
-
-    soft, plain = one_step(0.0, 0.5), one_step(0.0, 1.0)
-    assert (soft - plain).abs().max() > 1e-5
-    conditional = one_step(1.0, 0.5)
-    torch.testing.assert_close(conditional, one_step(1.0, 1.0))
-    torch.testing.assert_close(one_step(3.0, 0.5), soft + 3 * (conditional - soft), rtol=1e-3, atol=1e-3)
-    pipeline.denoiser.set_attn_processor(SoftenedJointAttnProcessor(0.5))
-    torch.testing.assert_close(one_step(0.0, 1.0), soft)
 
 
 def test_a_negative_prompt_takes_the_place_of_the_empty_one(pipeline):

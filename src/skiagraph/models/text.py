@@ -74,17 +74,6 @@ class TextStates:
     truncated: tuple[bool, ...]
     pooled: Tensor | None = None
 
-    def halves(self) -> tuple[TextStates, TextStates]:
-        """Those of the first half of the prompts, and of the second."""
-        half = len(self.states) // 2
-        parts = slice(half), slice(half, None)
-        pooled = [None if self.pooled is None else self.pooled[part] for part in parts]
-        first, second = (
-            TextStates(self.states[part], self.mask[part], self.input_ids[part], self.truncated[part], of)
-            for part, of in zip(parts, pooled, strict=True)
-        )
-        return first, second
-
 
 def small_text_encoder(
     tokenizer: PreTrainedTokenizerBase,

@@ -74,23 +74,6 @@ class FusedJointAttnProcessor:
         return attn.merge(F.scaled_dot_product_attention(q, k, v, attn_mask=attention_mask))
 
 
-class SoftenedJointAttnProcessor(FusedJointAttnProcessor):
-    """Fused attention that tells tokens less apart: softmax(sharpness Q K^T / sqrt(d)) V, sharpness in [0, 1).
-
-    A denoiser that attends so draws softer pictures than it could: guidance away from it sharpens them (Smoothed Energy
-    Guidance, arXiv 2408.00760, which blurs the queries instead).
-    """
-
-    def __init__(self, sharpness: float) -> None:
-        self.sharpness = sharpness
-
-    def __call__(
-        self, attn: JointAttention, hidden_states: Tensor, attention_mask: Tensor | None, layout: TokenLayout
-    ) -> Tensor:
-        q, k, v = attn.project(hidden_states)
-        return attn.merge(F.scaled_dot_product_attention(q * self.sharpness, k, v, attn_mask=attention_mask))
-
-
 class JointAttention(nn.Module):
     """Multi-head self-attention over the joint sequence, delegated to a processor."""
 

@@ -20,7 +20,7 @@ from PIL.Image import Image, fromarray
 from torch import Generator, Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from skiagraph.attention.adapter import adapter_of, replaced
+from skiagraph.attention.adapter import adapter_of
 from skiagraph.devices import seeded, usable_device
 from skiagraph.domains.domain import Domain, load_domain
 from skiagraph.errors import ModelError, ReportError
@@ -28,7 +28,7 @@ from skiagraph.files import write_json
 from skiagraph.models.enlarger import Enlarger
 from skiagraph.models.registry import DEFAULT_MODEL, loading, model_folder, require_kind
 from skiagraph.models.text import TextStates, encode_text, load_text_model
-from skiagraph.models.uvit import SoftenedJointAttnProcessor, UViT2DModel
+from skiagraph.models.uvit import UViT2DModel
 from skiagraph.pipelines.schedulers import check_scheduler
 
 DECODED_AT_ONCE = 8
@@ -68,8 +68,6 @@ class TextToImagePipeline(DiffusionPipeline):
             picture is to come back, and without the detail that latents do not hold where there is none.
         domain: what the pictures are of, as `load_domain` takes it.
         enlarger: gives generated pictures twice the side where asked to.
-        attention_sharpness: generation's guidance leads away from a denoiser whose attention is softened by this
-            (`SoftenedJointAttnProcessor`; a U-ViT alone); 1 is plain classifier-free guidance.
     """
 
     model_cpu_offload_seq = "text_encoder->denoiser->vae->perceptual_vae->enlarger"
@@ -88,17 +86,13 @@ class TextToImagePipeline(DiffusionPipeline):
         perceptual_vae: nn.Module | None = None,
         domain: str | Mapping[str, Any] = "chest",
         enlarger: Enlarger | None = None,
-        attention_sharpness: float = 1.0,
     ) -> None:
         super().__init__()
         self.register_modules(
             denoiser=denoiser, vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, scheduler=scheduler,
             perceptual_vae=perceptual_vae, enlarger=enlarger,
         )  # fmt: skip
-        self.register_to_config(
-            prompt_length=prompt_length, prompt_style=prompt_style, colour=colour, domain=domain,
-            attention_sharpness=attention_sharpness,
-        )  # fmt: skip
+        self.register_to_config(prompt_length=prompt_length, prompt_style=prompt_style, colour=colour, domain=domain)
 
     @classmethod
     def load(
@@ -183,8 +177,7 @@ class TextToImagePipeline(DiffusionPipeline):
                 already has are not repeated.
             negative_prompt: what to lead away from; one for all, or one per prompt. Empty is plain guidance.
             num_inference_steps: denoising steps, at least 1.
-            guidance_scale: w in eps_u + w (eps_c - eps_u); 1 switches guidance off. Attention is softened for eps_u
-                where the model asks for it (`attention_sharpness`).
+            guidance_scale: w in eps_u + w (eps_c - eps_u); 1 switches guidance off.
             num_images_per_prompt: images of each prompt, adjacent in the output.
             seeds: one per image; an image depends on its own seed and not on the batch it is in.
             generator: torch generator(s) instead of seeds, as in diffusers.
@@ -217,9 +210,7 @@ class TextToImagePipeline(DiffusionPipeline):
         noise = {"generator": generators} if stochastic else {}
         with self.progress_bar(total=len(self.scheduler.timesteps)) as bar:
             for index, timestep in enumerate(self.scheduler.timesteps):
-                predicted = self.predict_guided(
-                    latents, timestep, text, guidance_scale, sharpness=self.config.get("attention_sharpness", 1.0)
-                )
+                predicted = self.predict_guided(latents, timestep, text, guidance_scale)
                 latents = self.scheduler.step(predicted, timestep, latents, **noise, return_dict=False)[0]
                 if callback_on_step_end is not None:
                     latents = callback_on_step_end(self, index, timestep, {"latents": latents}).get("latents", latents)
@@ -346,9 +337,8 @@ class TextToImagePipeline(DiffusionPipeline):
         return latents.to(self._execution_device, torch.float32) * self.scheduler.init_noise_sigma
 
     def predict_guided(
-        self, latents: Tensor, timestep: Tensor, text: TextStates, scale: float, beside: Tensor | None = None,
-        sharpness: float = 1.0,
-    ) -> Tensor:  # fmt: skip
+        self, latents: Tensor, timestep: Tensor, text: TextStates, scale: float, beside: Tensor | None = None
+    ) -> Tensor:
         """What the scheduler is given: the denoiser's prediction for latents (n, c, h, w), guided.
 
         Args:
@@ -357,21 +347,12 @@ class TextToImagePipeline(DiffusionPipeline):
             text: states of the negative prompts and then of the prompts, 2 n rows; n rows mean no guidance.
             scale: guidance scale.
             beside: further channels (n, k, h, w) of a denoiser that predicts fewer channels than it takes.
-            sharpness: of attention where guidance leads away from; below 1, a U-ViT's.
         """
         repeats = len(text.states) // len(latents)
         model_input = self.scheduler.scale_model_input(latents, timestep)
         if beside is not None:
             model_input = torch.cat([model_input, beside], dim=1)
-        model_input = model_input.to(self.denoiser.dtype)
-        if repeats == 2 and sharpness != 1:
-            negative, positive = text.halves()
-            conditional = self.predict(model_input, timestep, positive).float()
-            softened = dict.fromkeys(self.denoiser.attn_processors, SoftenedJointAttnProcessor(sharpness))
-            with replaced(self.denoiser, softened):
-                free = self.predict(model_input, timestep, negative).float()
-            return free + scale * (conditional - free)
-        predicted = self.predict(model_input.repeat(repeats, 1, 1, 1), timestep, text).float()
+        predicted = self.predict(model_input.to(self.denoiser.dtype).repeat(repeats, 1, 1, 1), timestep, text).float()
         if repeats == 1:
             return predicted
         free, conditional = predicted.chunk(2)

@@ -266,12 +266,6 @@ class TextToImageRecipe(_Recipe):
     sampling: dict[str, float] = Field({}, description="weights of datasets and labels; 1 where absent")
     prediction_type: Literal["epsilon", "v_prediction"] = "epsilon"
     sampler: Literal["dpmsolver++", "sde-dpmsolver++"] = "sde-dpmsolver++"
-    attention_sharpness: float = Field(
-        1.0,
-        ge=0,
-        le=1,
-        description="the finished model's guidance leads away from attention softened by this; 1: plain",
-    )
     unconditional: float = Field(0.1, ge=0, lt=1)
     learn_markers: bool = Field(False, description="whether burned-in letters, lead markers and devices are learned")
     grounding_weight: float = Field(0.0, ge=0)

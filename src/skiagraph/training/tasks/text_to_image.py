@@ -175,7 +175,6 @@ class TextToImageTask:
             prompt_style="findings" if self.frozen_text is None else "report",
             colour=self.domain.colour,
             domain=self.domain.stored,
-            attention_sharpness=self.recipe.attention_sharpness,
         )
         pipeline.to(dtype=torch.float16).save_pretrained(folder)
 
