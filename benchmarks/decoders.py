@@ -73,17 +73,12 @@ def main() -> None:
             found += sliced_wasserstein(real, pictures)[:FINEST]
             row = {"decoder": decoder, "latents": kind, "weave": weave(pictures)}
             rows.append({**row, "distances": [f.to_dict() for f in found]})
-            print(*row.values(), *(f"{f.extractor or f.name} {shown(f, 2)}" for f in found))
+            print(*row.values(), *(f"{f.extractor or f.name} {f.shown(2)}" for f in found))
         misplaced.append(np.abs(grain(drawn["real"]) - grain(real)).mean(axis=(1, 2)))
         of_first = grain_of_first(misplaced, records)
         rows[-1] |= {name: result.to_dict() for name, result in of_first.items()}
-        print(*(f"{name} {shown(result, 3)}" for name, result in of_first.items()))
+        print(*(f"{name} {result.shown(3)}" for name, result in of_first.items()))
     write_json(args.output / "results.json", {"n": len(records), "machine": machine(), "rows": rows})
-
-
-def shown(result: MetricResult, digits: int) -> str:
-    """A value and its interval."""
-    return f"{result.value:.{digits}f} ({result.low:.{digits}f} to {result.high:.{digits}f})"
 
 
 def weave(images: np.ndarray) -> dict[str, float]:

@@ -172,14 +172,10 @@ def _write(
     names = list(dict.fromkeys(m for results in rows.values() for m in results))
     lines = ["| | " + " | ".join(names) + " |", "| --- |" + " ---: |" * len(names)]
     for row, results in rows.items():
-        cells = [_cell(results[m]) if m in results else "" for m in names]
+        cells = [results[m].shown(3) if m in results else "" for m in names]
         lines.append(f"| {row} | " + " | ".join(cells) + " |")
     with atomic_path(output / "table.md") as temporary:
         temporary.write_text("\n".join(lines) + f"\n\nn = {len(listed)}\n", encoding="utf-8")
-
-
-def _cell(result: MetricResult) -> str:
-    return f"{result.value:.3f} ({result.low:.3f} to {result.high:.3f})"
 
 
 def _named_folder(text: str) -> tuple[str, str]:

@@ -72,7 +72,7 @@ def _judged(
     numbers = {f"{m.name} {m.extractor or ''}".strip(): m.to_dict() for m in found}
     if name.startswith("radiographs drawn again"):
         numbers["PSNR"] = float(np.mean(-10 * np.log10(np.square(real - pictures).mean(axis=(1, 2)))))
-    told = [f"{m.name} {m.extractor or ''} {m.value:.2f} ({m.low:.2f} to {m.high:.2f})" for m in found]
+    told = [f"{m.name} {m.extractor or ''} {m.shown(2)}" for m in found]
     print(name, *told, f"PSNR {numbers.get('PSNR', float('nan')):.2f}", sep="; ", flush=True)
     return {"what": name, "n": len(pictures), "measures": numbers}
 

@@ -56,7 +56,7 @@ def main() -> None:
         for name, s in results[model].items():
             hit = f"{s['hit']:.2f} ({s['low']:.2f} to {s['high']:.2f})"
             print(f"{name}: n {s['n']}, hit {hit}, chance {s['chance']:.2f}, in the thorax {s['chance in thorax']:.2f}")
-        print(f"{model} over {args.model[0]}: {gain.value:.2f} ({gain.low:.2f} to {gain.high:.2f})")
+        print(f"{model} over {args.model[0]}: {gain.shown(2)}")
         results[model]["over the first"] = gain.to_dict()
     write_json(args.output / "results.json", {"machine": machine(), "results": results})
 

@@ -32,11 +32,7 @@ def main() -> None:
     found = {judge.name: label_aurocs(records, judge(images), LEAST) for judge in judges}
     rows = []
     for finding in LABELS:
-        told = {
-            name: f"{a[finding].value:.2f} ({a[finding].low:.2f} to {a[finding].high:.2f})"
-            for name, a in found.items()
-            if finding in a
-        }
+        told = {name: of_judge[finding].shown(2) for name, of_judge in found.items() if finding in of_judge}
         if told:
             rows.append({"finding": finding, "with": sum(finding in r.labels for r in records), **told})
             print(*(str(value) for value in rows[-1].values()), sep=" | ", flush=True)

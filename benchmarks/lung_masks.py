@@ -79,7 +79,7 @@ def _mask(path: Path) -> np.ndarray:
 def _row(cases: Cases, first: Cases) -> dict[str, str]:
     mean = grouped_mean("Dice", cases.dice, cases.patients, "higher")
     row = {
-        "Dice": f"{mean.value:.3f} ({mean.low:.3f} to {mean.high:.3f})",
+        "Dice": mean.shown(3),
         "over the first's": "",
         "HD95": f"{cases.distance.mean():.1f}",
         f"IoU under {LOW_IOU}": f"{(cases.dice / (2 - cases.dice) < LOW_IOU).mean():.3f}",
@@ -90,10 +90,10 @@ def _row(cases: Cases, first: Cases) -> dict[str, str]:
     }
     if (cases.dice < GOOD).any():
         told = auroc(cases.dice < GOOD, -cases.agreement)
-        row["AUROC of agreement"] = f"{told.value:.2f} ({told.low:.2f} to {told.high:.2f})"
+        row["AUROC of agreement"] = told.shown(2)
     if cases is not first:
         gain = paired_difference("Dice", cases.dice, first.dice, cases.patients, "higher")
-        row["over the first's"] = f"{gain.value:.3f} ({gain.low:.3f} to {gain.high:.3f})"
+        row["over the first's"] = gain.shown(3)
     return row
 
 

@@ -45,9 +45,7 @@ def main() -> None:
         table = _table(chosen, [parse(s.text) for s in chosen], names)
         print(f"\n{sample}: {len(chosen)} sentences")
         for row in table:
-            print(
-                "  " + "; ".join(f"{m.name} {m.value:.2f} ({m.low:.2f} to {m.high:.2f})" for m in row), f"n {row[0].n}"
-            )
+            print("  " + "; ".join(f"{m.name} {m.shown(2)}" for m in row), f"n {row[0].n}")
         results[sample] = [m.to_dict() for row in table for m in row]
     whole = [_whole(group, rows, parse) for group, rows in _reports(source).items()]
     for result in whole:

@@ -248,7 +248,7 @@ def _patients(records: list[Record]) -> np.ndarray:
 def _report(results: Results, args: argparse.Namespace, n: int) -> None:
     for name, result in results.items():
         found = result.details.get("found", "")
-        print(f"{name}: {result.value:.4f} ({result.low:.4f} to {result.high:.4f}), n = {result.n} {found}")
+        print(f"{name}: {result.shown(4)}, n = {result.n} {found}")
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items() if k not in ("data", "output")}
     kept = {name: {k: v for k, v in r.to_dict().items() if k != "details"} for name, r in results.items()}
     found = {name: r.details["found"] for name, r in results.items() if "found" in r.details}

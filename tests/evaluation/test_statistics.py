@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from skiagraph.errors import EvaluationError
+from skiagraph.evaluation import MetricResult
 from skiagraph.evaluation.statistics import grouped_mean, holm, paired_difference
 
 
@@ -75,3 +76,9 @@ def test_bad_input_is_named(values, groups, message):
         grouped_mean("x", values, groups, "higher")
     with pytest.raises(EvaluationError, match="not pairs"):
         paired_difference("x", np.zeros(3), np.zeros((2, 3)), np.arange(3), "higher")
+
+
+def test_a_result_shows_its_interval_with_as_many_digits_as_asked_for():
+    result = MetricResult("dice", 0.91249, 0.9, 0.926, 8, "higher", extractor="net")
+    assert result.shown(2) == "0.91 (0.90 to 0.93)"
+    assert str(result) == "dice [net] 0.9125 (0.9000 to 0.9260), n = 8, higher is better"

@@ -40,8 +40,11 @@ class MetricResult:
 
     def __str__(self) -> str:
         source = f" [{self.extractor}]" if self.extractor else ""
-        interval = f"{self.value:.4f} ({self.low:.4f} to {self.high:.4f})"
-        return f"{self.name}{source} {interval}, n = {self.n}, {self.direction} is better"
+        return f"{self.name}{source} {self.shown(4)}, n = {self.n}, {self.direction} is better"
+
+    def shown(self, digits: int) -> str:
+        """The value and its interval, with so many digits after the point."""
+        return f"{self.value:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"
 
 
 def mean_result(name: str, values: np.ndarray, direction: Literal["higher", "lower"], seed: int) -> MetricResult:
