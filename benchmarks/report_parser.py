@@ -1,7 +1,7 @@
 """What the report parser understands, on labelled sentences of OpenI reports; no image is made.
 
     python benchmarks/report_parser.py --data DIR -o out/reports
-    git show REVISION:src/skiagraph/data/reports.py > old_parser.py
+    git show REVISION:src/skiagraph/data/chest/reports.py > old_parser.py
     python benchmarks/report_parser.py --data DIR -o out/before --parser old_parser.py
     python benchmarks/report_parser.py --data DIR -o out/after --names-of old_parser.py
 
@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from skiagraph.data import reports
+from skiagraph.data.chest import reports
 from skiagraph.data.datasets import data_root
 from skiagraph.data.reports import Report
 from skiagraph.evaluation import report_findings as rf
