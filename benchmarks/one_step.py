@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 import nnunet
 from held_out import POLYPS, REAL, evenly, test_sets
+from imagenet_unet import ImageNetUNet, ImageNetUNetTask
 from machine import machine
 from skiagraph.data.datasets import load_records
 from skiagraph.data.masks import LUNG_SIDES
@@ -110,6 +111,12 @@ class Bench:
         """MONAI's U-Net, as the shipped lung segmenter is trained, at the latent segmenter's size."""
         return SegmenterRecipe(task="segmenter", **self._common(seed, "auto", learning_rate=2e-3, ema_decay=0.995))
 
+    def imagenet_unet(self, seed: int) -> nn.Module:
+        """A U-Net that begins as the same network, trained as long and in such steps, unless it is there already."""
+        common = self._common(seed, "auto", learning_rate=5e-4, ema_decay=0.995, batch_size=8)
+        recipe = SegmenterRecipe(task="segmenter", **common)
+        return self.trained("imagenet-unet", recipe, ImageNetUNetTask, ImageNetUNet.from_pretrained)
+
     def nnunet(self, seed: int) -> nn.Module:
         """A U-Net trained as nnU-Net trains, unless it is there already."""
         return nnunet.trained(
@@ -129,11 +136,13 @@ class Bench:
             ),
         }  # fmt: skip
 
-    def trained(self, name: str, recipe: AnyRecipe) -> nn.Module:
-        """The cell's model, trained for the given minutes unless it is there already."""
+    def trained(
+        self, name: str, recipe: AnyRecipe, kind: Callable | None = None, load: Callable = load_component
+    ) -> nn.Module:
+        """The cell's model, trained for the given minutes or steps unless it is there already."""
         folder = self.cell(name, recipe.seed)
         if not (folder / "model").is_dir():
-            kind = SegmenterTask if isinstance(recipe, SegmenterRecipe) else LatentSegmenterTask
+            kind = kind or (SegmenterTask if isinstance(recipe, SegmenterRecipe) else LatentSegmenterTask)
             budget = folder / "steps.json"
             if not budget.is_file():
                 torch.manual_seed(recipe.seed)
@@ -143,7 +152,7 @@ class Bench:
             torch.manual_seed(recipe.seed)
             print(f"{folder.name}: {optim.steps} steps", flush=True)
             train(recipe, kind(recipe, self.train, self.val), folder)
-        return load_component(folder / "model").to(DEVICE).eval()
+        return load(folder / "model").to(DEVICE).eval()
 
     def _affordable(self, task: SegmenterTask | LatentSegmenterTask) -> int:
         """Steps that the given minutes allow."""
@@ -201,7 +210,7 @@ def speed(bench: Bench) -> Iterator[dict[str, Any]]:
 
 
 def peers(bench: Bench) -> Iterator[dict[str, Any]]:
-    """(b) The latent segmenters, MONAI's U-Net and a U-Net trained as nnU-Net trains, after equal training time."""
+    """(b) The latent segmenters, U-Nets and a U-Net trained as nnU-Net trains, after equal training time or steps."""
     if bench.args.model:
         for name, models in bench.ready().items():
             yield from bench.rows(name, models)
@@ -213,6 +222,9 @@ def peers(bench: Bench) -> Iterator[dict[str, Any]]:
         ),
         "imagenet": ("latent, begun on ImageNet", lambda: bench.models("imagenet", bench.imagenet)),
         "unet": ("MONAI U-Net", lambda: bench.models("unet", bench.unet)),
+        "imagenet-unet": (
+            "U-Net, begun on ImageNet", lambda: [bench.imagenet_unet(seed) for seed in range(bench.args.seeds)]
+        ),
         "nnunet": ("nnU-Net style", lambda: [bench.nnunet(seed) for seed in range(bench.args.seeds)]),
     }  # fmt: skip
     for _, (title, make) in bench.chosen(makes):

@@ -6,9 +6,9 @@
 The first row is the model's own sampler; each `--try` is one more from the same noise, compared with it over patients:
 `steps`, `scale` of guidance, and numbers and switches (1 for on) of the model's scheduler by diffusers' names. Judges
 are an ImageNet network that reports nothing elsewhere, for validation patients, and those that report, for test
-patients: kernel distance to the patients' radiographs, and how well their labels are read off by a probe of it. Variety is the variance over
-pictures of thumbnails of 32 px, within children and within adults, over that of the radiographs, 1 for as much:
-without a judge. Pictures are kept in `-o`, so that a row is made once.
+patients: kernel distance to the patients' radiographs, and how well their labels are read off by a probe of it.
+Variety is the variance over pictures of thumbnails of 32 px, within children and within adults, over that of the
+radiographs, 1 for as much: without a judge. Pictures are kept in `-o`, so that a row is made once.
 """
 
 from __future__ import annotations
