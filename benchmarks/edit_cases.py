@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
+from inspect import signature
 from itertools import cycle, islice, zip_longest
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import numpy as np
 
 from skiagraph.data.chest.anatomy import complete_regions
 from skiagraph.data.chest.captions import record_prompt
+from skiagraph.data.chest.changes import direction_of
 from skiagraph.data.chest.roi import roi_of_all
 from skiagraph.data.chest.wishes import read_wish
 from skiagraph.data.datasets import Record, load_records
@@ -60,10 +63,11 @@ class Prepared:
     words: list[str]
     roi: np.ndarray
     anatomy: np.ndarray
+    direction: int
 
-    def arguments(self) -> dict:
-        """All but the image, by name."""
-        return {k: v for k, v in vars(self).items() if k != "image"}
+    def arguments(self, editor: Callable) -> dict:
+        """What a way of editing takes of it beside the image, by name."""
+        return {k: v for k, v in vars(self).items() if k != "image" and k in signature(editor).parameters}
 
 
 def prepared(split: str, n: int, root: str | Path | None, side: int) -> list[tuple[Case, Prepared]]:
@@ -97,6 +101,7 @@ def prepare(case: Case, side: int) -> Prepared | None:
         wish.words,
         roi_of_all(wish.findings, regions, MARGIN),
         regions["lungs"] | regions["heart"],
+        direction_of(wish.come, wish.go),
     )
 
 

@@ -79,7 +79,8 @@ def _row(
     moved, began, made = [], time.perf_counter(), 0
     for case, given in track(known, name, transient=True):
         if not (folder / case.name).is_file():
-            result = METHODS[args.method](pipeline, given.image, **given.arguments(), settings=settings, seed=SEED)
+            editor = METHODS[args.method]
+            result = editor(pipeline, given.image, **given.arguments(editor), settings=settings, seed=SEED)
             moved += result.moved
             made += 1
             write_png(folder / case.name, result.image, text=SYNTHETIC_TEXT)

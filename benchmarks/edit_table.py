@@ -46,7 +46,8 @@ from skiagraph.pipelines.text_to_image import TextToImagePipeline
 ABLATIONS = {
     "full": {}, "without Eq. 5": {"floor": 1.0}, "without Eq. 6": {"eta": 0.0}, "without Eq. 9": {"alpha": 0.0},
     "without all three": {"floor": 1.0, "eta": 0.0, "alpha": 0.0}, "noise start": {"start": "noise"},
-    "strength 0.6": {"clearing": 0.6}, "guidance 7.5": {"guidance": 7.5},
+    "strength 0.6": {"clearing": 0.6}, "guidance 7.5": {"guidance": 7.5}, "all detail": {"keep_detail": 0.0},
+    "both ways": {"one_way": False}, "all of the change": {"keep_detail": 0.0, "one_way": False},
 }  # fmt: skip
 """Rows of our own method: the defaults with these settings."""
 
@@ -83,7 +84,7 @@ def _editors(pipeline: TextToImagePipeline, args: argparse.Namespace) -> dict[st
     def ours(function: Callable, settings: EditSettings, model: object = pipeline) -> Editor:
         def edited(case: Case, given: Prepared) -> Edit:
             chosen = settings if case.added else settings.to_clear()
-            return function(model, given.image, **given.arguments(), settings=chosen, seed=args.seed)
+            return function(model, given.image, **given.arguments(function), settings=chosen, seed=args.seed)
 
         return edited
 

@@ -5,7 +5,7 @@ import pytest
 
 import skiagraph.engine.reading as reading
 from skiagraph.data.chest.anatomy import regions_of
-from skiagraph.data.chest.changes import density_changes, placed_as_named
+from skiagraph.data.chest.changes import density_changes, direction_of, placed_as_named
 from skiagraph.data.chest.reports import parse_report
 from skiagraph.domains.chest import CHEST
 from skiagraph.engine.reading import Reader
@@ -50,6 +50,21 @@ def test_a_change_is_placed_where_the_words_say_and_goes_the_right_way(thorax, t
     after = changed(thorax, region, by)
     assert placed_as_named(finding(text), comes, thorax[0], after, thorax[1]) is right
     assert placed_as_named(finding(text), comes, thorax[0], after, {}) is None
+
+
+@pytest.mark.parametrize(
+    ("come", "go", "direction"),
+    [
+        (["Right pleural effusion."], [], 1),
+        ([], ["Right pleural effusion.", "Cardiomegaly."], -1),
+        (["Left pneumothorax."], [], -1),
+        (["Right pleural effusion."], ["Left pneumothorax."], 1),
+        (["Right pleural effusion."], ["Left lower lobe pneumonia."], 0),
+        (["Right pleural effusion.", "Left pneumothorax."], [], 0),
+    ],
+)
+def test_findings_say_whether_all_becomes_denser_or_darker(come, go, direction):
+    assert direction_of([finding(text) for text in come], [finding(text) for text in go]) == direction
 
 
 def test_a_heart_grows_in_width_not_in_density(thorax):

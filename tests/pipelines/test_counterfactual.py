@@ -14,7 +14,7 @@ from skiagraph.errors import MaskError, ModelError
 from skiagraph.pipelines.counterfactual import EditSettings, edit_image
 from skiagraph.pipelines.localise import each_token, localised
 
-FAST = {"steps": 4, "strength": 0.6}
+FAST = {"steps": 4, "strength": 0.6, "keep_detail": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +25,12 @@ def case():
     return tiny.pipeline(), pixels.astype(np.float32) / 255, roi, mask > 0
 
 
-def edit(case, seed=0, roi=None, anatomy=None, words=("consolidation",), **settings):
+def edit(case, seed=0, roi=None, anatomy=None, words=("consolidation",), direction=0, **settings):
     pipeline, image, own_roi, own_anatomy = case
     return edit_image(
         pipeline, image, target="right consolidation. effusion", source="right effusion", words=list(words),
         roi=own_roi if roi is None else roi, anatomy=own_anatomy if anatomy is None else anatomy,
-        settings=EditSettings(**{**FAST, **settings}), seed=seed,
+        direction=direction, settings=EditSettings(**{**FAST, **settings}), seed=seed,
     )  # fmt: skip
 
 
@@ -44,6 +44,19 @@ def test_only_the_region_changes(case, start):
     assert 0 <= result.image.min() <= result.image.max() <= 1
     assert len(result.scores) == 1
     assert 0 < result.scores[0] < 1
+
+
+def test_an_opacity_makes_nothing_darker_and_keeps_the_image_s_detail(case):
+    whole = edit(case, keep_detail=0.0)
+    assert whole.change.min() < 0 < whole.change.max()
+    denser, darker = (edit(case, keep_detail=0.0, direction=way) for way in (1, -1))
+    np.testing.assert_array_equal(denser.change, whole.change.clip(min=0))
+    np.testing.assert_array_equal(darker.change, whole.change.clip(max=0))
+    assert (denser.image >= case[1]).all()
+    both = edit(case, keep_detail=0.0, direction=1, one_way=False)
+    np.testing.assert_array_equal(both.image, whole.image)
+    smooth = edit(case, keep_detail=3.0).change[case[2]]
+    assert np.abs(np.diff(smooth)).mean() < np.abs(np.diff(whole.change[case[2]])).mean() / 2
 
 
 def test_any_schedulers_configuration_can_be_inverted(case):

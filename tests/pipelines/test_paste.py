@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from skiagraph.pipelines.paste import coarse, fade, with_change
+from skiagraph.pipelines.paste import coarse, fade, one_way, with_change
 
 
 def test_fade_is_zero_outside_and_one_inside():
@@ -36,3 +36,8 @@ def test_coarse_change_sees_the_region_only_and_drops_what_is_fine():
     assert np.array_equal(coarse(fine, roi, 0), fine)
     both = coarse(np.stack([flat, fine, flat], axis=-1), roi, 4)
     np.testing.assert_allclose(both[..., 1], coarse(fine, roi, 4))
+
+
+@pytest.mark.parametrize(("direction", "kept"), [(1, [0, 0, 2]), (-1, [-1, 0, 0]), (0, [-1, 0, 2])])
+def test_a_change_goes_one_way(direction, kept):
+    assert one_way(np.array([-1, 0, 2]), direction).tolist() == kept

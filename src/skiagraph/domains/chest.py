@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from skiagraph.data.captions import Fact
 from skiagraph.data.chest import captions
 from skiagraph.data.chest.anatomy import REGIONS, WORDS, complete_regions, regions_of_lungs
-from skiagraph.data.chest.changes import density_changes, placed_as_named
+from skiagraph.data.chest.changes import density_changes, direction_of, placed_as_named
 from skiagraph.data.chest.labels import LABELS, label_of
 from skiagraph.data.chest.markers import marker_mask
 from skiagraph.data.chest.measure import MEASURE_NAMES, scores_of
@@ -79,6 +79,7 @@ CHEST = Domain(
         regions=complete_regions,
         place=roi_of_all,
         still=("lungs", "heart"),
+        direction=direction_of,
         changes=density_changes,
         placed=placed_as_named,
     ),

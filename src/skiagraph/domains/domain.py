@@ -42,6 +42,7 @@ class Edits:
     regions: all regions from masks of organs; a DataError where an organ is missing that others are found by.
     place: where any of some findings lies, bool (H, W), grown by a share of the picture's side.
     still: regions that hold still.
+    direction: 1 where all findings that come, and that go, make their places brighter, -1 where darker, else 0.
     changes: mean change of places between two pictures (H, W) in [0, 1]; positive is brighter.
     placed: whether a finding's place changed as it should, for it was to come (or go), and more than elsewhere; None
         where its place is not known.
@@ -52,6 +53,7 @@ class Edits:
     regions: Callable[[Regions], Regions]
     place: Callable[[Sequence[Finding], Regions, float], np.ndarray]
     still: tuple[str, ...]
+    direction: Callable[[Sequence[Finding], Sequence[Finding]], int]
     changes: Callable[[np.ndarray, np.ndarray, Regions], dict[str, float]]
     placed: Callable[[Finding, bool, np.ndarray, np.ndarray, Regions], bool | None]
 

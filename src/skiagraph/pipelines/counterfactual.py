@@ -18,7 +18,7 @@ from skiagraph.devices import seeded
 from skiagraph.errors import MaskError, ModelError
 from skiagraph.pipelines.ddim import inverse_sampler, sampler
 from skiagraph.pipelines.localise import localised
-from skiagraph.pipelines.paste import with_change
+from skiagraph.pipelines.paste import coarse, one_way, with_change
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 
 
@@ -48,6 +48,8 @@ class EditSettings:
     renormalise: Eq. 5, whether weights gated by key sum to one again.
     both_halves: Eq. 5, whether it gates both halves of guidance; else guidance multiplies what the gate does.
     feather: pixels over which the edit fades in from the region's border inwards.
+    keep_detail: what is finer than so many pixels stays the image's own; 0 for nothing.
+    one_way: only what goes in the finding's direction counts: an opacity that comes makes nothing darker.
     """
 
     start: str = "inversion"
@@ -68,6 +70,8 @@ class EditSettings:
     renormalise: bool = True
     both_halves: bool = True
     feather: float = 20.0
+    keep_detail: float = 2.0
+    one_way: bool = True
 
     def to_clear(self) -> EditSettings:
         """The same for a job whose findings only go."""
@@ -79,7 +83,7 @@ class Edit:
     """An edit and what it is made of.
 
     image: float32 (H, W) in [0, 1].
-    change: float32 (H, W), what the denoiser would add everywhere; `image` has it faded in inside the region.
+    change: float32 (H, W), what would be added everywhere; `image` has it faded in inside the region.
     scores: Eq. 7 before each step of Eq. 9, in [0, 1].
     moved: length of each step of Eq. 9 over that of the latents.
     """
@@ -99,13 +103,15 @@ def edit_image(
     words: list[str],
     roi: np.ndarray,
     anatomy: np.ndarray,
+    direction: int = 0,
     settings: EditSettings | None = None,
     seed: int = 0,
 ) -> Edit:
     """Edit one radiograph inside a region, so that it shows the target prompt.
 
     What the denoiser makes of the target is compared with what it makes of the image itself, and only the difference,
-    decoded, is added to the image inside the region: fine texture that no autoencoder keeps stays as it was.
+    decoded, is added to the image inside the region: fine texture that no autoencoder keeps stays as it was. Of that
+    difference only what is coarse, and goes in the finding's direction, is taken (`EditSettings`).
 
     Args:
         pipeline: with a U-ViT or a diffusers U-Net for denoiser.
@@ -115,6 +121,8 @@ def edit_image(
         words: words of the target that name the finding, for Eqs. 6 and 9, which have nothing to do without any.
         roi: bool (H, W), where it may change.
         anatomy: bool (H, W), the organs that hold still.
+        direction: 1 where all that comes makes its place denser and all that goes made it darker, -1 for the opposite,
+            0 where both happen.
         settings: defaults where None.
         seed: of the noise.
 
@@ -156,7 +164,8 @@ def edit_image(
             predicted = pipeline.predict_guided(latents, timestep, text, s.guidance)
             latents = scheduler.step(predicted, timestep, latents, return_dict=False)[0] + missed[index]
         latents = inside * latents + (1 - inside) * path[index + 1]
-    change = pipeline.decode(latents)[0] - pipeline.decode(path[-1])[0]
+    change = coarse(pipeline.decode(latents)[0] - pipeline.decode(path[-1])[0], roi, s.keep_detail)
+    change = one_way(change, direction if s.one_way else 0).astype(np.float32)
     return Edit(with_change(image, change, roi, s.feather), change, scores, moved)
 
 

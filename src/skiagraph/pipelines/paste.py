@@ -26,6 +26,11 @@ def coarse(change: np.ndarray, roi: np.ndarray, width: float) -> np.ndarray:
     return ndimage.gaussian_filter(change * weight, width) / np.maximum(seen, 1e-3)
 
 
+def one_way(change: np.ndarray, direction: int) -> np.ndarray:
+    """What of a change makes denser (`direction` 1) or darker (-1); all of it at 0."""
+    return direction * np.maximum(direction * change, 0) if direction else change
+
+
 def fade(roi: np.ndarray, width: float) -> np.ndarray:
     """Weight of an edit, float32 (H, W): 0 outside the region, rising smoothly to 1 `width` pixels inside it.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from skiagraph.data.chest.anatomy import SIDES, ZONES
@@ -19,6 +21,12 @@ def density_changes(before: np.ndarray, after: np.ndarray, regions: Regions) -> 
     """Mean change of every zone of the lungs and of the heart, in [-1, 1]; positive is denser."""
     names = (*(f"{side} {zone} zone" for side in SIDES for zone in ZONES), "heart")
     return {n: round(float((after - before)[regions[n]].mean()), 4) for n in names if n in regions and regions[n].any()}
+
+
+def direction_of(come: Sequence[Finding], go: Sequence[Finding]) -> int:
+    """1 where every finding that comes or goes makes its place denser, -1 where every one makes it darker, else 0."""
+    ways = {-1 if f.name in DARKER else 1 for f in come} | {1 if f.name in DARKER else -1 for f in go}
+    return ways.pop() if len(ways) == 1 else 0
 
 
 def placed_as_named(
