@@ -46,8 +46,8 @@ from skiagraph.pipelines.text_to_image import TextToImagePipeline
 ABLATIONS = {
     "full": {}, "without Eq. 5": {"floor": 1.0}, "without Eq. 6": {"eta": 0.0}, "without Eq. 9": {"alpha": 0.0},
     "without all three": {"floor": 1.0, "eta": 0.0, "alpha": 0.0}, "noise start": {"start": "noise"},
-    "strength 0.6": {"clearing": 0.6}, "guidance 7.5": {"guidance": 7.5}, "all detail": {"keep_detail": 0.0},
-    "both ways": {"one_way": False}, "all of the change": {"keep_detail": 0.0, "one_way": False},
+    "strength 0.6": {"clearing": 0.6}, "guidance 7.5": {"guidance": 7.5},
+    "both ways": {"one_way": False},
 }  # fmt: skip
 """Rows of our own method: the defaults with these settings."""
 

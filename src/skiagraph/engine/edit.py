@@ -38,7 +38,7 @@ from skiagraph.files import sha256, weight_hashes
 from skiagraph.models.registry import DEFAULT_MODEL, model_folder, not_drawn
 from skiagraph.pipelines.counterfactual import Edit, EditSettings, edit_image
 from skiagraph.pipelines.organs import organ_regions
-from skiagraph.pipelines.paste import one_way, with_change
+from skiagraph.pipelines.paste import with_change
 from skiagraph.pipelines.published import load_pipeline
 from skiagraph.progress import Listener, progress
 
@@ -192,12 +192,11 @@ class _Worker:
         else:
             roi = square(own.astype(np.float32), side) >= 0.5
         place = own if own is not None else unsquare(roi.astype(np.float32), radiograph.pixels.shape) >= 0.5
-        direction = self.edits.direction(wish.come, wish.go) if config.settings.one_way else 0
         frames, whole = [], config.settings if wish.come else config.settings.to_clear()
         for number in range(1, config.progression + 1):
             settings = replace(whole, strength=whole.strength * number / config.progression)
-            made, read = self._best(small, wish, roi, regions, direction, settings)
-            change = one_way(unsquare(made.change, radiograph.pixels.shape), direction)
+            made, read = self._best(small, wish, roi, regions, settings)
+            change = unsquare(made.change, radiograph.pixels.shape)
             feather = settings.feather * max(radiograph.pixels.shape) / side
             frames.append(
                 _Frame(
@@ -211,7 +210,7 @@ class _Worker:
         return Done(named | row, files=files)
 
     def _best(
-        self, small: np.ndarray, wish: Wish, roi: np.ndarray, regions: Regions, direction: int, settings: EditSettings
+        self, small: np.ndarray, wish: Wish, roi: np.ndarray, regions: Regions, settings: EditSettings
     ) -> tuple[Edit, list[dict[str, Any]]]:
         """The edit, of `best_of`, that moves the classifier most, and how it reads."""
         tries, still = [], np.logical_or.reduce([regions[name] for name in self.edits.still])
@@ -219,7 +218,8 @@ class _Worker:
             varied = replace(settings, start="noise") if number else settings
             made = edit_image(
                 self.pipeline, small, target=wish.target, source=wish.source, words=wish.words, roi=roi,
-                anatomy=still, direction=direction, settings=varied, seed=self.config.seed + number,
+                anatomy=still, direction=self.edits.direction(wish.come, wish.go), settings=varied,
+                seed=self.config.seed + number,
             )  # fmt: skip
             tries.append((made, self.reader(small, made.image, wish.come, wish.go, regions)))
         return max(tries, key=lambda one: sum(said.get("towards", 0.0) for said in one[1]))

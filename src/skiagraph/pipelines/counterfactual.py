@@ -18,7 +18,7 @@ from skiagraph.devices import seeded
 from skiagraph.errors import MaskError, ModelError
 from skiagraph.pipelines.ddim import inverse_sampler, sampler
 from skiagraph.pipelines.localise import localised
-from skiagraph.pipelines.paste import coarse, one_way, with_change
+from skiagraph.pipelines.paste import one_way, with_change
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 
 
@@ -48,8 +48,7 @@ class EditSettings:
     renormalise: Eq. 5, whether weights gated by key sum to one again.
     both_halves: Eq. 5, whether it gates both halves of guidance; else guidance multiplies what the gate does.
     feather: pixels over which the edit fades in from the region's border inwards.
-    keep_detail: what is finer than so many pixels stays the image's own; 0 for nothing.
-    one_way: only what goes in the finding's direction counts: an opacity that comes makes nothing darker.
+    one_way: the picture changes only where the change goes in the finding's direction (`paste.one_way`).
     """
 
     start: str = "inversion"
@@ -70,7 +69,6 @@ class EditSettings:
     renormalise: bool = True
     both_halves: bool = True
     feather: float = 20.0
-    keep_detail: float = 2.0
     one_way: bool = True
 
     def to_clear(self) -> EditSettings:
@@ -111,7 +109,7 @@ def edit_image(
 
     What the denoiser makes of the target is compared with what it makes of the image itself, and only the difference,
     decoded, is added to the image inside the region: fine texture that no autoencoder keeps stays as it was. Of that
-    difference only what is coarse, and goes in the finding's direction, is taken (`EditSettings`).
+    difference only what goes in the finding's direction is taken (`EditSettings.one_way`).
 
     Args:
         pipeline: with a U-ViT or a diffusers U-Net for denoiser.
@@ -164,8 +162,8 @@ def edit_image(
             predicted = pipeline.predict_guided(latents, timestep, text, s.guidance)
             latents = scheduler.step(predicted, timestep, latents, return_dict=False)[0] + missed[index]
         latents = inside * latents + (1 - inside) * path[index + 1]
-    change = coarse(pipeline.decode(latents)[0] - pipeline.decode(path[-1])[0], roi, s.keep_detail)
-    change = one_way(change, direction if s.one_way else 0).astype(np.float32)
+    change = pipeline.decode(latents)[0] - pipeline.decode(path[-1])[0]
+    change = one_way(change, roi, direction if s.one_way else 0).astype(np.float32)
     return Edit(with_change(image, change, roi, s.feather), change, scores, moved)
 
 

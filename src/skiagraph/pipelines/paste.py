@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+WHOLE, TURNED = 16.0, 0.02
+"""Pixels over which a change is looked at as a whole, and how much it then has to be to count in full."""
+
 
 def with_change(image: np.ndarray, change: np.ndarray, roi: np.ndarray, feather: float) -> np.ndarray:
     """The image with a change, both (H, W) or (H, W, 3), faded in inside the region; outside it every pixel is its own.
@@ -26,9 +29,14 @@ def coarse(change: np.ndarray, roi: np.ndarray, width: float) -> np.ndarray:
     return ndimage.gaussian_filter(change * weight, width) / np.maximum(seen, 1e-3)
 
 
-def one_way(change: np.ndarray, direction: int) -> np.ndarray:
-    """What of a change makes denser (`direction` 1) or darker (-1); all of it at 0."""
-    return direction * np.maximum(direction * change, 0) if direction else change
+def one_way(change: np.ndarray, roi: np.ndarray, direction: int) -> np.ndarray:
+    """What of a change (H, W) lies where it is denser (`direction` 1) or darker (-1) on the whole; all of it at 0.
+
+    There fine detail changes both ways, as ribs do that come out of an opacity; elsewhere nothing does.
+    """
+    if not direction:
+        return change
+    return change * np.clip(direction * coarse(change, roi, WHOLE) / TURNED, 0, 1)
 
 
 def fade(roi: np.ndarray, width: float) -> np.ndarray:
