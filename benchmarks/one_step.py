@@ -11,7 +11,7 @@ Intervals are over patients (sequences of CVC-ClinicDB) and seeds together; peer
 with the first row on the same patients and seeds, p-values corrected for their number (Holm). On a busy machine equal
 minutes are not equal work: run it alone, or by steps.
 
-With the defaults, `speed` takes 30 minutes of training and about 20 of testing, `peers` two hours more, and
+With the defaults, `speed` takes 30 minutes of training and about 20 of testing, `peers` two and a half hours more, and
 `ablations` nine more models or 4.5 hours, for each seed; `--only` takes some of them. `speed --model
 lung-segmenter-latent` and `peers --model lung-segmenter-latent lung-segmenter` test what ships instead.
 """

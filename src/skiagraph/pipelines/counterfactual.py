@@ -163,7 +163,7 @@ def edit_image(
             latents = scheduler.step(predicted, timestep, latents, return_dict=False)[0] + missed[index]
         latents = inside * latents + (1 - inside) * path[index + 1]
     change = pipeline.decode(latents)[0] - pipeline.decode(path[-1])[0]
-    change = one_way(change, roi, direction if s.one_way else 0).astype(np.float32)
+    change = one_way(change, roi, direction if s.one_way else 0)
     return Edit(with_change(image, change, roi, s.feather), change, scores, moved)
 
 

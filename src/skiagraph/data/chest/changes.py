@@ -25,8 +25,13 @@ def density_changes(before: np.ndarray, after: np.ndarray, regions: Regions) -> 
 
 def direction_of(come: Sequence[Finding], go: Sequence[Finding]) -> int:
     """1 where every finding that comes or goes makes its place denser, -1 where every one makes it darker, else 0."""
-    ways = {-1 if f.name in DARKER else 1 for f in come} | {1 if f.name in DARKER else -1 for f in go}
+    ways = {_way(finding, True) for finding in come} | {_way(finding, False) for finding in go}
     return ways.pop() if len(ways) == 1 else 0
+
+
+def _way(finding: Finding, comes: bool) -> int:
+    """1 where a finding that comes, or goes, makes its place denser, -1 where it makes it darker."""
+    return 1 if comes != (finding.name in DARKER) else -1
 
 
 def placed_as_named(
@@ -36,7 +41,7 @@ def placed_as_named(
 
     A heart is to become wider; other places denser, or darker for `DARKER`. What goes does the opposite.
     """
-    sign = 1 if comes else -1
+    sign = _way(finding, comes)
     try:
         place = roi_of(finding, regions)
     except DataError:
@@ -44,6 +49,5 @@ def placed_as_named(
     if finding.name in ORGANS:
         widths = [measure(picture, regions)["heart width"] for picture in (before, after)]
         return sign * (widths[1] - widths[0]) > 0
-    sign *= -1 if finding.name in DARKER else 1
     moved, rest = sign * (after - before), regions["lungs"] & ~place
     return bool(moved[place].mean() > max(0.0, moved[rest].mean() if rest.any() else 0.0))
