@@ -47,7 +47,7 @@ ABLATIONS = {
     "full": {}, "without Eq. 5": {"floor": 1.0}, "without Eq. 6": {"eta": 0.0}, "without Eq. 9": {"alpha": 0.0},
     "without all three": {"floor": 1.0, "eta": 0.0, "alpha": 0.0}, "noise start": {"start": "noise"},
     "strength 0.6": {"clearing": 0.6}, "guidance 7.5": {"guidance": 7.5},
-    "both ways": {"one_way": False},
+    "not levelled": {"levelled": False}, "whole change": {"one_way": False, "levelled": False},
 }  # fmt: skip
 """Rows of our own method: the defaults with these settings."""
 

@@ -13,7 +13,7 @@ from skiagraph.attention.regulate import omega_map
 from skiagraph.errors import MaskError, ModelError
 from skiagraph.pipelines.counterfactual import EditSettings, edit_image
 from skiagraph.pipelines.localise import each_token, localised
-from skiagraph.pipelines.paste import one_way
+from skiagraph.pipelines.paste import one_way, tissue_levels
 
 FAST = {"steps": 4, "strength": 0.6}
 
@@ -54,6 +54,18 @@ def test_the_picture_changes_where_the_change_goes_in_the_findings_direction(cas
         np.testing.assert_array_equal(edit(case, direction=direction).change, one_way(whole.change, roi, direction))
     both = edit(case, direction=1, one_way=False)
     np.testing.assert_array_equal(both.image, whole.image)
+
+
+def test_nothing_becomes_denser_than_soft_tissue(case):
+    _, image, roi, anatomy = case
+    settings = {"guidance": 9.0, "alpha": 0.2}
+    plain, made = edit(case, levelled=False, **settings), edit(case, **settings)
+    low, high = tissue_levels(image, anatomy | roi)
+    assert plain.levels is None
+    assert made.levels == (low, high)
+    assert plain.image.max() > np.maximum(image, low).max()
+    assert (made.image <= np.maximum(image, high) + 1e-6).all()
+    np.testing.assert_array_equal(made.change, plain.change)
 
 
 def test_any_schedulers_configuration_can_be_inverted(case):

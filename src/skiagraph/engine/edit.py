@@ -200,7 +200,7 @@ class _Worker:
             feather = settings.feather * max(radiograph.pixels.shape) / side
             frames.append(
                 _Frame(
-                    with_change(radiograph.pixels, change, place, feather), settings.strength, made, read,
+                    with_change(radiograph.pixels, change, place, feather, made.levels), settings.strength, made, read,
                     self.edits.changes(small, made.image, regions),
                 )
             )  # fmt: skip

@@ -18,7 +18,7 @@ from skiagraph.devices import seeded
 from skiagraph.errors import MaskError, ModelError
 from skiagraph.pipelines.ddim import inverse_sampler, sampler
 from skiagraph.pipelines.localise import localised
-from skiagraph.pipelines.paste import one_way, with_change
+from skiagraph.pipelines.paste import one_way, tissue_levels, with_change
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 
 
@@ -49,13 +49,14 @@ class EditSettings:
     both_halves: Eq. 5, whether it gates both halves of guidance; else guidance multiplies what the gate does.
     feather: pixels over which the edit fades in from the region's border inwards.
     one_way: the picture changes only where the change goes in the finding's direction (`paste.one_way`).
+    levelled: nothing is made denser than the radiograph's own soft tissue (`paste.tissue_levels`).
     """
 
     start: str = "inversion"
     strength: float = 0.6
     clearing: float = 0.8
     steps: int = 50
-    guidance: float = 4.0
+    guidance: float = 5.5
     clearing_guidance: float = 7.5
     against: str = "source"
     eta: float = 5.0
@@ -70,6 +71,7 @@ class EditSettings:
     both_halves: bool = True
     feather: float = 20.0
     one_way: bool = True
+    levelled: bool = True
 
     def to_clear(self) -> EditSettings:
         """The same for a job whose findings only go."""
@@ -82,12 +84,14 @@ class Edit:
 
     image: float32 (H, W) in [0, 1].
     change: float32 (H, W), what would be added everywhere; `image` has it faded in inside the region.
+    levels: grey values between which `image` levels off where it is made denser; None where it does not.
     scores: Eq. 7 before each step of Eq. 9, in [0, 1].
     moved: length of each step of Eq. 9 over that of the latents.
     """
 
     image: np.ndarray
     change: np.ndarray
+    levels: tuple[float, float] | None = None
     scores: list[float] = field(default_factory=list)
     moved: list[float] = field(default_factory=list)
 
@@ -109,7 +113,8 @@ def edit_image(
 
     What the denoiser makes of the target is compared with what it makes of the image itself, and only the difference,
     decoded, is added to the image inside the region: fine texture that no autoencoder keeps stays as it was. Of that
-    difference only what goes in the finding's direction is taken (`EditSettings.one_way`).
+    difference only what goes in the finding's direction is taken (`EditSettings.one_way`), and nothing becomes denser
+    than soft tissue (`EditSettings.levelled`).
 
     Args:
         pipeline: with a U-ViT or a diffusers U-Net for denoiser.
@@ -164,7 +169,8 @@ def edit_image(
         latents = inside * latents + (1 - inside) * path[index + 1]
     change = pipeline.decode(latents)[0] - pipeline.decode(path[-1])[0]
     change = one_way(change, roi, direction if s.one_way else 0)
-    return Edit(with_change(image, change, roi, s.feather), change, scores, moved)
+    levels = tissue_levels(image, anatomy | roi) if s.levelled else None
+    return Edit(with_change(image, change, roi, s.feather, levels), change, levels, scores, moved)
 
 
 def organ_tokens(pipeline: TextToImagePipeline, prompt: str) -> Tensor | None:

@@ -9,13 +9,39 @@ WHOLE, TURNED = 16.0, 0.02
 """Pixels over which a change is looked at as a whole, and how much it then has to be to count in full."""
 
 
-def with_change(image: np.ndarray, change: np.ndarray, roi: np.ndarray, feather: float) -> np.ndarray:
+LEVELS, AROUND = (0.6, 0.95), 0.05
+"""Quantiles of a radiograph's pixels in organs and, of its side, this far around: where levelling begins and ends."""
+
+
+def with_change(
+    image: np.ndarray, change: np.ndarray, roi: np.ndarray, feather: float, levels: tuple[float, float] | None = None
+) -> np.ndarray:
     """The image with a change, both (H, W) or (H, W, 3), faded in inside the region; outside it every pixel is its own.
 
     A change is the difference of two decoded pictures, so the grain that no autoencoder keeps stays the image's own.
+    With `levels` of `tissue_levels`, what becomes denser than the first levels off towards the second, detail and all,
+    as what lies under fluid does.
     """
     weight = fade(roi, feather)
-    return (image + (weight if image.ndim == 2 else weight[..., None]) * change).clip(0, 1).astype(np.float32)
+    made = image + (weight if image.ndim == 2 else weight[..., None]) * change
+    if levels is not None:
+        made = np.where(change > 0, np.maximum(image, _levelled(made, *levels)), made)
+    return made.clip(0, 1).astype(np.float32)
+
+
+def tissue_levels(image: np.ndarray, organs: np.ndarray) -> tuple[float, float]:
+    """Where an image (H, W) that is made denser levels off, and what it never passes: grey values of soft tissue.
+
+    They are quantiles of what `organs`, bool (H, W), and their surroundings show.
+    """
+    near = ndimage.distance_transform_edt(~organs) <= AROUND * max(image.shape)
+    low, high = np.quantile(image[near], LEVELS)
+    return float(low), float(high)
+
+
+def _levelled(image: np.ndarray, low: float, high: float) -> np.ndarray:
+    room = max(high - low, 1e-6)
+    return np.where(image > low, low + room * -np.expm1(-np.maximum(image - low, 0) / room), image)
 
 
 def coarse(change: np.ndarray, roi: np.ndarray, width: float) -> np.ndarray:
