@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from skiagraph.pipelines.paste import coarse, fade, one_way, tissue_levels, with_change
+from skiagraph.pipelines.paste import coarse, covering, fade, one_way, tissue_levels, with_change
 
 
 def test_fade_is_zero_outside_and_one_inside():
@@ -92,3 +92,16 @@ def test_levels_are_those_of_organs_and_what_lies_around_them():
     low, high = tissue_levels(image, organs)
     assert low == pytest.approx(0.4)
     assert high == pytest.approx(0.8)
+
+
+def test_a_denser_change_covers_and_a_darker_one_stays():
+    rng, roi = np.random.default_rng(0), np.ones((80, 240), bool)
+    change = rng.normal(0, 0.05, roi.shape)
+    change[:, :120] += 0.3
+    change[:, 120:] -= 0.3
+    change[40:43, 60:63] = -0.2
+    made, even = covering(change, roi), coarse(change, roi, 8)
+    assert (made >= change).all()
+    assert (made[:, :90] >= even[:, :90] - 1e-6).all()
+    assert made[41, 61] > 0.2
+    np.testing.assert_array_equal(made[:, 160:], change[:, 160:])

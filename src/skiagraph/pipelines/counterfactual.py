@@ -18,7 +18,7 @@ from skiagraph.devices import seeded
 from skiagraph.errors import MaskError, ModelError
 from skiagraph.pipelines.ddim import inverse_sampler, sampler
 from skiagraph.pipelines.localise import localised
-from skiagraph.pipelines.paste import one_way, tissue_levels, with_change
+from skiagraph.pipelines.paste import covering, one_way, tissue_levels, with_change
 from skiagraph.pipelines.text_to_image import TextToImagePipeline
 
 
@@ -49,7 +49,8 @@ class EditSettings:
     both_halves: Eq. 5, whether it gates both halves of guidance; else guidance multiplies what the gate does.
     feather: pixels over which the edit fades in from the region's border inwards.
     one_way: the picture changes only where the change goes in the finding's direction (`paste.one_way`).
-    levelled: nothing is made denser than the radiograph's own soft tissue (`paste.tissue_levels`).
+    levelled: what becomes denser does so evenly (`paste.covering`), and no denser than the radiograph's own soft tissue
+        (`paste.tissue_levels`).
     """
 
     start: str = "inversion"
@@ -169,7 +170,9 @@ def edit_image(
         latents = inside * latents + (1 - inside) * path[index + 1]
     change = pipeline.decode(latents)[0] - pipeline.decode(path[-1])[0]
     change = one_way(change, roi, direction if s.one_way else 0)
-    levels = tissue_levels(image, anatomy | roi) if s.levelled else None
+    levels = None
+    if s.levelled:
+        change, levels = covering(change, roi), tissue_levels(image, anatomy | roi)
     return Edit(with_change(image, change, roi, s.feather, levels), change, levels, scores, moved)
 
 

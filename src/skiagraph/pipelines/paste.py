@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-WHOLE, TURNED = 16.0, 0.02
-"""Pixels over which a change is looked at as a whole, and how much it then has to be to count in full."""
+WHOLE, COVER, TURNED = 16.0, 8.0, 0.02
+"""Pixels over which a change is looked at as a whole, and for holes; how much it then has to be to count in full."""
 
 
 LEVELS, AROUND = (0.6, 0.95), 0.05
@@ -63,6 +63,12 @@ def one_way(change: np.ndarray, roi: np.ndarray, direction: int) -> np.ndarray:
     if not direction:
         return change
     return change * np.clip(direction * coarse(change, roi, WHOLE) / TURNED, 0, 1)
+
+
+def covering(change: np.ndarray, roi: np.ndarray) -> np.ndarray:
+    """A change (H, W) without holes: where it is denser over `COVER` pixels, it is nowhere less dense than that."""
+    even = coarse(change, roi, COVER)
+    return change + np.clip(even / TURNED, 0, 1) * np.maximum(even - change, 0)
 
 
 def fade(roi: np.ndarray, width: float) -> np.ndarray:
