@@ -31,7 +31,7 @@ class EditSettings:
     start: "inversion" runs DDIM backwards from the image, "noise" adds noise to it (Eq. 2).
     strength: share of the schedule that is run, in (0, 1]; 1 starts from Eq. 2's z_T, which keeps almost nothing.
     clearing, clearing_guidance: strength and guidance in their place where the job's findings only go. Adding gains
-        nothing by that much, and shows burnt spots.
+        nothing by that much.
     steps: of the whole schedule.
     guidance: guidance scale.
     against: what guidance leads away from: "source", the prompt of the image as it is, or "nothing", the empty one.
